@@ -1,0 +1,80 @@
+"""Where things are on S3: the only module that builds or reads a key.
+
+::
+
+    {prefix}/ecomm_db_extracts/daily_extracts/{table}/date=YYYY-MM-DD/run={run_id}/part-NNNNN.csv[.gz]
+    {prefix}/ecomm_db_extracts/daily_extracts/{table}/date=YYYY-MM-DD/run={run_id}/_manifest.json
+    {prefix}/ledger/date=YYYY-MM-DD/{stage}[-{table}]/{run_id}.json
+    {prefix}/artifacts/{stage}/run={run_id}/…
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from dataclasses import dataclass
+from datetime import datetime
+
+from ecomm_pipeline.dates import BusinessDate
+from ecomm_pipeline.errors import ConfigurationError
+
+__all__ = ["MANIFEST_NAME", "Layout", "check_run_id", "new_run_id"]
+
+MANIFEST_NAME = "_manifest.json"
+_RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9._-]{1,80}")
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Keys under one prefix of the bucket; `prefix` is without slashes at its ends and may be empty."""
+
+    prefix: str = ""
+
+    def _under(self, *parts: str) -> str:
+        return "/".join(part for part in (self.prefix.strip("/"), *parts) if part)
+
+    @property
+    def landing(self) -> str:
+        """The folder that Auto Loader watches."""
+        return self._under("ecomm_db_extracts", "daily_extracts")
+
+    def extracts(self, table: str, date: BusinessDate) -> str:
+        """The folder of all runs' extracts of a table for a date."""
+        return f"{self.landing}/{table}/date={date}"
+
+    def extract(self, table: str, date: BusinessDate, run_id: str) -> str:
+        """The folder of one run's extract."""
+        return f"{self.extracts(table, date)}/run={run_id}"
+
+    def part(self, table: str, date: BusinessDate, run_id: str, name: str) -> str:
+        """The key of a file of an extract."""
+        return f"{self.extract(table, date, run_id)}/{name}"
+
+    def manifest(self, table: str, date: BusinessDate, run_id: str) -> str:
+        """The key of an extract's manifest, which is written last."""
+        return self.part(table, date, run_id, MANIFEST_NAME)
+
+    def ledger(self, date: BusinessDate) -> str:
+        """The folder of a date's ledger."""
+        return self._under("ledger", f"date={date}")
+
+    def record(self, date: BusinessDate, stage: str, table: str | None, run_id: str) -> str:
+        """The key of the ledger's record of one stage run."""
+        return f"{self.ledger(date)}/{stage}{f'-{table}' if table else ''}/{run_id}.json"
+
+    def artifacts(self, stage: str, run_id: str) -> str:
+        """The folder of what a stage leaves for people to read (dbt's manifest, run results and logs)."""
+        return self._under("artifacts", stage, f"run={run_id}")
+
+
+def new_run_id(now: datetime) -> str:
+    """Make a run id: the UTC second and four random hex digits, so that ids sort by time."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def check_run_id(text: str) -> str:
+    """Give the run id back. Raises `ConfigurationError` unless it begins with its UTC second and is safe in a key."""
+    if _RUN_ID.fullmatch(text):
+        return text
+    message = f"ECOMM_RUN_ID: {text!r} is not a run id"
+    raise ConfigurationError(message, next_step="write it as 20260102T180000Z-name: Silver breaks ties by its order")

@@ -1,0 +1,38 @@
+"""Structured logs: JSON off a terminal, for people on one."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import structlog
+
+__all__ = ["configure", "get_logger"]
+
+
+def configure(*, level: str = "INFO", json: bool | None = None) -> None:
+    """Send events to standard error, as JSON lines unless it is a terminal (`json` forces either).
+
+    Standard output stays free for what a command answers.
+    """
+    as_json = not sys.stderr.isatty() if json is None else json
+    renderer: structlog.typing.Processor = (
+        structlog.processors.JSONRenderer(default=str) if as_json else structlog.dev.ConsoleRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            *([structlog.processors.dict_tracebacks] if as_json else []),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level.upper()),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+
+
+def get_logger() -> Any:  # noqa: ANN401 (structlog's loggers are typed by its configuration, at run time)
+    """Give a logger; what `structlog.contextvars` holds (stage, date, table, run id) is on every event."""
+    return structlog.get_logger()
