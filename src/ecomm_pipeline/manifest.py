@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 from datetime import datetime  # noqa: TC003 (pydantic reads it at run time)
 from typing import Literal
 
@@ -60,12 +61,12 @@ class Manifest(_Strict):
     columns: tuple[Column, ...]
     max_updated_at: datetime | None
 
-    def to_json(self) -> bytes:
+    def to_json(self) -> builtins.bytes:
         """Write it, indented for people."""
         return self.model_dump_json(indent=1).encode()
 
     @classmethod
-    def from_json(cls, content: bytes, *, key: str) -> Manifest:
+    def from_json(cls, content: builtins.bytes, *, key: str) -> Manifest:
         """Read it. Raises `BadDataError`, naming `key`, when it is not a manifest of this version."""
         try:
             return cls.model_validate_json(content)

@@ -1,0 +1,266 @@
+"""The command `ecomm`: the only place that reads the environment and wires the parts together.
+
+Imports are inside the commands: `--help` must not wait for Spark's, dbt's or Databricks' libraries.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from ecomm_pipeline.errors import FAILURE_CLASSES, EcommError, classify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from ecomm_pipeline.dates import DateRange
+    from ecomm_pipeline.settings import Business, Run
+    from ecomm_pipeline.settings import Store as StoreSettings
+    from ecomm_pipeline.stage import StageContext
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="ecomm",
+    help="Postgres to S3 to Databricks to dbt to Tableau, every day, proven at each hop.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+
+DateOption = Annotated[str, typer.Option("--date", help="2026-01-02, FROM..TO, or the RFC 3339 instant of a schedule.")]
+DatesArgument = Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO.", metavar="DATE|FROM..TO")]
+
+
+@app.callback()
+def _options(
+    log_level: Annotated[str, typer.Option(envvar="ECOMM_LOG_LEVEL", help="DEBUG, INFO, WARNING or ERROR.")] = "INFO",
+) -> None:
+    from ecomm_pipeline.logs import configure
+
+    configure(level=log_level)
+
+
+@app.command()
+def extractor(
+    table: Annotated[str, typer.Option(help="The source table.")],
+    date: Annotated[str, typer.Option(help="2026-01-02, or the RFC 3339 instant of a schedule.")],
+) -> None:
+    """Copy one table's window from Postgres to S3."""
+    from ecomm_pipeline.extractor.run import extract
+    from ecomm_pipeline.settings import ExtractorSettings, load
+
+    settings = load(ExtractorSettings)
+    dates = _dates(date, settings.business)
+    _stage("extractor", settings, dates, lambda context: extract(context, settings), table=table)
+
+
+@app.command("dlt-trigger")
+def dlt_trigger(date: DateOption) -> None:
+    """Update the Databricks pipeline (Bronze, Silver, Gold) and wait for that update."""
+    from ecomm_pipeline.dlt_trigger.run import update_pipeline
+    from ecomm_pipeline.settings import DltTriggerSettings, load
+
+    settings = load(DltTriggerSettings)
+    _stage("dlt-trigger", settings, _dates(date, settings.business), lambda context: update_pipeline(context, settings))
+
+
+@app.command()
+def gate(
+    date: DateOption,
+    not_before: Annotated[str, typer.Option(help="Time of the day after DATE, in the business zone.")] = "05:00",
+) -> None:
+    """Wait until a time of the day after DATE; a past one passes at once."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.gate import wait_until
+    from ecomm_pipeline.settings import Business, load
+
+    business = load(Business)
+    wait_until(_dates(date, business).last, _time(not_before), _zone(business), SystemClock())
+
+
+@app.command("dbt-runner")
+def dbt_runner(
+    date: DateOption,
+    select: Annotated[str, typer.Option(help="dbt's node selection, such as agg_sales_kpi; default everything.")] = "",
+) -> None:
+    """Build and test the KPI tables (DailyRefresh)."""
+    from ecomm_pipeline.dbt_runner.run import build
+    from ecomm_pipeline.settings import DbtRunnerSettings, load
+
+    settings = load(DbtRunnerSettings)
+    dates = _dates(date, settings.business)
+    _stage("dbt-runner", settings, dates, lambda context: build(context, settings, select=select))
+
+
+@app.command("tableau-refresher")
+def tableau_refresher(date: DateOption) -> None:
+    """Refresh the Tableau extracts and prove that they are fresh."""
+    from ecomm_pipeline.settings import TableauRefresherSettings, load
+    from ecomm_pipeline.tableau_refresher.run import refresh
+
+    settings = load(TableauRefresherSettings)
+    _stage("tableau-refresher", settings, _dates(date, settings.business), lambda context: refresh(context, settings))
+
+
+@app.command()
+def reconciler(
+    date: DateOption,
+    through: Annotated[str, typer.Option(help="How far to prove: gold or kpi.")] = "kpi",
+) -> None:
+    """Prove that rows and money add up from Postgres to the KPI tables."""
+    from ecomm_pipeline.reconciler.run import reconcile
+    from ecomm_pipeline.settings import ReconcilerSettings, load
+
+    settings = load(ReconcilerSettings)
+    dates = _dates(date, settings.business)
+    _stage("reconciler", settings, dates, lambda context: reconcile(context, settings, through=through))
+
+
+@app.command()
+def run(
+    dates: DatesArgument,
+    run_id: Annotated[str, typer.Option(help="Continue the run of that id.")] = "",
+) -> None:
+    """Run the whole pipeline here, from the workflows that Kubernetes runs."""
+    from ecomm_pipeline.runner.run import run_workflow
+    from ecomm_pipeline.settings import Business, load
+
+    run_workflow(_dates(dates, load(Business)), run_id=run_id or None)
+
+
+@app.command()
+def status(dates: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO.")] = "") -> None:
+    """Show dates and stages from the ledger."""
+    from ecomm_pipeline.settings import Business, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+    from ecomm_pipeline.status.run import show_status
+
+    business, store = load(Business), load(StoreSettings)
+    show_status(_dates(dates, business) if dates else None, *_store(store), tz=_zone(business))
+
+
+@app.command()
+def query(
+    sql: str,
+    output: Annotated[str, typer.Option("--format", help="table, csv or json.")] = "table",
+) -> None:
+    """Ask the SQL warehouse."""
+    from ecomm_pipeline.query import show_query
+    from ecomm_pipeline.settings import Databricks, load
+
+    show_query(sql, load(Databricks), output=output)
+
+
+@app.command()
+def report(
+    dates: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO; default all dates of the ledger.")] = "",
+    output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),
+) -> None:
+    """Write one self-contained page: stages, rows and money by hop, quality, KPIs."""
+    from ecomm_pipeline.report.run import write_report
+    from ecomm_pipeline.settings import Business, Databricks, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    business, databricks = load(Business), load(Databricks)
+    store, layout = _store(load(StoreSettings))
+    chosen = _dates(dates, business) if dates else None
+    write_report(chosen, output, store=store, layout=layout, databricks=databricks, business=business)
+
+
+def _stage(  # noqa: PLR0913 (a stage is all of these)
+    stage: str,
+    settings: Any,  # noqa: ANN401 (each stage's own settings; all hold business, run and store)
+    dates: DateRange,
+    work: Callable[[StageContext], None],
+    table: str | None = None,
+) -> None:
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.stage import run_stage
+
+    run: Run = settings.run
+    store, layout = _store(settings.store)
+    clock = SystemClock()
+    run_stage(
+        work,
+        stage=stage,
+        dates=dates,
+        tz=_zone(settings.business),
+        run_id=_run_id(run, clock),
+        trigger=run.trigger,
+        store=store,
+        layout=layout,
+        clock=clock,
+        table=table,
+    )
+
+
+def _run_id(run: Run, clock: Any) -> str:  # noqa: ANN401 (a Clock, imported where it is made)
+    from ecomm_pipeline.layout import check_run_id, new_run_id
+
+    return check_run_id(run.run_id) if run.run_id else new_run_id(clock.now())
+
+
+def _store(settings: StoreSettings) -> tuple[Any, Any]:
+    from ecomm_pipeline.layout import Layout
+    from ecomm_pipeline.store import Store
+
+    return Store(settings), Layout(settings.prefix)
+
+
+def _zone(business: Business) -> Any:  # noqa: ANN401 (a ZoneInfo)
+    from ecomm_pipeline.dates import zone
+
+    return zone(business.business_timezone)
+
+
+def _dates(text: str, business: Business) -> DateRange:
+    from ecomm_pipeline.dates import parse_dates
+
+    return parse_dates(text, _zone(business))
+
+
+def _time(text: str) -> time:
+    from ecomm_pipeline.errors import ConfigurationError
+
+    try:
+        return time.fromisoformat(text)
+    except ValueError as error:
+        message = f"--not-before: {text!r} is not a time of day"
+        raise ConfigurationError(message, next_step="write it as 05:00") from error
+
+
+def main() -> None:
+    """Run the command line; every failure becomes one line, the next step, and the exit code of its class."""
+    usage_error = typer.BadParameter.__bases__[0]
+    try:
+        sys.exit(app(standalone_mode=False) or 0)
+    except EcommError as error:
+        _say(error.message, error.next_step)
+        sys.exit(error.failure.exit_code)
+    except typer.Abort:
+        sys.exit(FAILURE_CLASSES["cancelled"].exit_code)
+    except Exception as error:
+        if isinstance(error, usage_error):
+            error.show()
+            sys.exit(FAILURE_CLASSES["configuration"].exit_code)
+        from ecomm_pipeline.logs import get_logger
+
+        get_logger().exception("internal_error")
+        _say(f"this is a defect of ecomm: {type(error).__name__}: {error}", "report it with the lines above")
+        sys.exit(classify(error).exit_code)
+
+
+def _say(message: str, next_step: str) -> None:
+    print(f"error: {message}", file=sys.stderr)
+    if next_step:
+        print(f"next:  {next_step}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

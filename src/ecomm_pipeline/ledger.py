@@ -1,0 +1,121 @@
+"""The ledger: one small JSON object a stage run and date, on S3.
+
+It outlives pods and workflows. Status, report, reconciliation and diagnosis read it, and nothing else, for history.
+"""
+
+from __future__ import annotations
+
+import platform
+from datetime import date, datetime  # noqa: TC003 (pydantic reads them at run time)
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ecomm_pipeline import __version__
+from ecomm_pipeline.dates import BusinessDate, DateRange
+from ecomm_pipeline.errors import BadDataError, Priority  # noqa: TC001 (pydantic reads Priority at run time)
+from ecomm_pipeline.layout import Layout
+from ecomm_pipeline.store import Store  # noqa: TC001
+
+__all__ = ["Finding", "Ledger", "Outcome", "Record"]
+
+Outcome = Literal["running", "succeeded", "failed", "cancelled"]
+
+
+class Finding(BaseModel):
+    """Something odd that did not stop the stage. `kind` is a word such as `schema_drift`, for alerts to count."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    priority: Priority
+    kind: str
+    message: str
+
+
+class Record(BaseModel):
+    """What one stage run did. Times are UTC; `bytes` are of what was written; `figures` are the stage's own.
+
+    `remote` holds the ids of what was started elsewhere (`update_id`, `invocation_id`, `job_ids`), written before
+    it is waited for, so that a new process re-attaches instead of starting a second one.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    stage: str
+    table: str | None = None
+    first_date: date
+    last_date: date
+    run_id: str
+    trigger: str = "manual"
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: Outcome = "running"
+    failure_class: str | None = None
+    error: str | None = None
+    next_step: str | None = None
+    rows_in: int | None = None
+    rows_out: int | None = None
+    bytes: int | None = None
+    remote: dict[str, Any] = Field(default_factory=dict)
+    figures: dict[str, Any] = Field(default_factory=dict)
+    findings: list[Finding] = Field(default_factory=list)
+    versions: dict[str, str] = Field(
+        default_factory=lambda: {"ecomm": __version__, "python": platform.python_version()}
+    )
+
+    @property
+    def dates(self) -> DateRange:
+        """The business dates that the run was for."""
+        return DateRange(BusinessDate(self.first_date), BusinessDate(self.last_date))
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None while it runs."""
+        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+
+    def find(self, priority: Priority, kind: str, message: str) -> None:
+        """Note something odd."""
+        self.findings.append(Finding(priority=priority, kind=kind, message=message))
+
+
+class Ledger:
+    """Reads and writes records. Raises what `Store` raises."""
+
+    def __init__(self, store: Store, layout: Layout) -> None:
+        self._store = store
+        self._layout = layout
+
+    def write(self, record: Record) -> None:
+        """Write a record under each of its dates; whole, so that a reader never sees half of one."""
+        content = record.model_dump_json(indent=1).encode()
+        self._store.put_all({self._key(record, date_): content for date_ in record.dates})
+
+    def read(self, stage: str, date_: BusinessDate, run_id: str, *, table: str | None = None) -> Record | None:
+        """Read one record; None when that run has not begun the stage."""
+        key = self._layout.record(date_, stage, table, run_id)
+        content = self._store.get(key)
+        return None if content is None else _parse(content, key)
+
+    def of_date(self, date_: BusinessDate) -> list[Record]:
+        """Read all records of a date, oldest first."""
+        keys = [key for key in self._store.keys(self._layout.ledger(date_)) if key.endswith(".json")]
+        contents = self._store.get_all(keys)
+        records = [_parse(content, key) for key, content in zip(keys, contents, strict=True) if content is not None]
+        return sorted(records, key=lambda record: record.started_at)
+
+    def latest(self, stage: str, date_: BusinessDate, *, table: str | None = None) -> Record | None:
+        """Read the newest record of a stage and date."""
+        matching = [r for r in self.of_date(date_) if r.stage == stage and r.table == table]
+        return matching[-1] if matching else None
+
+    def _key(self, record: Record, date_: BusinessDate) -> str:
+        return self._layout.record(date_, record.stage, record.table, record.run_id)
+
+
+def _parse(content: bytes, key: str) -> Record:
+    try:
+        return Record.model_validate_json(content)
+    except ValidationError as error:
+        message = f"{key} is not a ledger record of this version: {error.errors()[0]['msg']}"
+        raise BadDataError(message, next_step="delete that object; the other records are not affected") from error

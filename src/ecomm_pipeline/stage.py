@@ -1,0 +1,135 @@
+"""What every stage does around its work: a record in the ledger, one canonical log line, an exit code.
+
+A stage is a function of a `StageContext`; it fills `context.record` and raises an `EcommError` when it cannot go on.
+"""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ecomm_pipeline.errors import CancelledError, EcommError, classify
+from ecomm_pipeline.ledger import Ledger, Record
+from ecomm_pipeline.logs import get_logger
+
+if TYPE_CHECKING:
+    from zoneinfo import ZoneInfo
+
+    from ecomm_pipeline.clock import Clock
+    from ecomm_pipeline.dates import DateRange
+    from ecomm_pipeline.layout import Layout
+    from ecomm_pipeline.store import Store
+
+__all__ = ["StageContext", "run_stage", "stop_on_signals"]
+
+
+@dataclass(frozen=True, slots=True)
+class StageContext:
+    """What a stage works with. `previous` is the record of an earlier, unfinished or finished try of the same run."""
+
+    stage: str
+    dates: DateRange
+    tz: ZoneInfo
+    run_id: str
+    record: Record
+    previous: Record | None
+    store: Store
+    layout: Layout
+    ledger: Ledger
+    clock: Clock
+
+    def checkpoint(self) -> None:
+        """Write the record as it is now: call it as soon as something was started remotely, before waiting for it."""
+        self.ledger.write(self.record)
+
+
+def run_stage(
+    work: Callable[[StageContext], None],
+    *,
+    stage: str,
+    dates: DateRange,
+    tz: ZoneInfo,
+    run_id: str,
+    trigger: str,
+    store: Store,
+    layout: Layout,
+    clock: Clock,
+    table: str | None = None,
+) -> Record:
+    """Do the work of a stage once, and see that the ledger tells what became of it.
+
+    Gives the finished record. Raises what the work raises, after it was recorded.
+    """
+    ledger = Ledger(store, layout)
+    previous = ledger.read(stage, dates.first, run_id, table=table)
+    record = Record(
+        stage=stage,
+        table=table,
+        first_date=dates.first.day,
+        last_date=dates.last.day,
+        run_id=run_id,
+        trigger=trigger,
+        started_at=previous.started_at if previous else clock.now(),
+        remote=dict(previous.remote) if previous else {},
+    )
+    context = StageContext(stage, dates, tz, run_id, record, previous, store, layout, ledger, clock)
+    log = get_logger().bind(stage=stage, date=str(dates), run_id=run_id, **({"table": table} if table else {}))
+    log.info(f"{stage}.started")
+    context.checkpoint()
+    try:
+        with stop_on_signals():
+            work(context)
+    except BaseException as error:
+        _record_failure(record, error)
+        _close(context, log, error)
+        raise
+    record.outcome = "succeeded"
+    _close(context, log, None)
+    return record
+
+
+def _record_failure(record: Record, error: BaseException) -> None:
+    failure = classify(error)
+    record.outcome = "cancelled" if failure.name == "cancelled" else "failed"
+    record.failure_class = failure.name
+    record.error = str(error) or type(error).__name__
+    record.next_step = error.next_step if isinstance(error, EcommError) else None
+
+
+def _close(context: StageContext, log: Any, error: BaseException | None) -> None:  # noqa: ANN401
+    """Finish the record; when the ledger cannot be written, the work's own error stays the one that is raised."""
+    record = context.record
+    record.ended_at = context.clock.now()
+    figures = record.model_dump(include={"rows_in", "rows_out", "bytes", "remote", "figures"}, exclude_none=True)
+    log.info(
+        f"{context.stage}.{record.outcome}",
+        seconds=round(record.seconds or 0, 3),
+        findings=len(record.findings),
+        **({"failure_class": record.failure_class, "error": record.error} if error else {}),
+        **figures,
+    )
+    try:
+        context.checkpoint()
+    except EcommError as unwritten:
+        if error is None:
+            raise
+        log.warning("ledger.unwritten", reason=unwritten.message)
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into a `CancelledError` in the main thread, so that a stage can stop what it started."""
+
+    def stop(number: int, _frame: object) -> None:
+        message = f"stopped by {signal.Signals(number).name}"
+        raise CancelledError(message, next_step="run the same command again to continue")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
