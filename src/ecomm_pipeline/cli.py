@@ -173,7 +173,7 @@ def report(
     write_report(chosen, output, store=store, layout=layout, databricks=databricks, business=business)
 
 
-def _stage(  # noqa: PLR0913 (a stage is all of these)
+def _stage(
     stage: str,
     settings: Any,  # noqa: ANN401 (each stage's own settings; all hold business, run and store)
     dates: DateRange,
@@ -245,9 +245,9 @@ def main() -> None:
         sys.exit(error.failure.exit_code)
     except typer.Abort:
         sys.exit(FAILURE_CLASSES["cancelled"].exit_code)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001 (the last place where one can be caught)
         if isinstance(error, usage_error):
-            error.show()
+            error.show()  # type: ignore[attr-defined]
             sys.exit(FAILURE_CLASSES["configuration"].exit_code)
         from ecomm_pipeline.logs import get_logger
 

@@ -5,7 +5,6 @@ Wraps databricks-sdk (https://databricks-sdk-py.readthedocs.io).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
@@ -21,6 +20,7 @@ from ecomm_pipeline.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.sql import StatementResponse
 
@@ -34,7 +34,7 @@ _POLL: Final = 0.5
 
 
 def connect(settings: Databricks) -> WorkspaceClient:
-    """Make a client of the workspace; nothing is asked yet. Proxies, profiles and the rest of the environment are not read."""
+    """Make a client of the workspace; nothing is asked yet, and no profile or DATABRICKS_… variable is read."""
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.core import Config
 
@@ -68,7 +68,7 @@ def databricks_errors(what: str) -> Iterator[None]:
         raise translated from error
 
 
-def _translate(error: Exception, what: str) -> EcommError | None:
+def _translate(error: Exception, what: str) -> EcommError | None:  # noqa: PLR0911 (a table, in effect)
     from databricks.sdk import errors
     from databricks.sdk.errors.base import DatabricksError
     from requests import RequestException
@@ -80,7 +80,12 @@ def _translate(error: Exception, what: str) -> EcommError | None:
     if isinstance(error, errors.NotFound):
         return MissingSourceError(message, next_step="check the id in the settings, and that it is deployed")
     if isinstance(error, DatabricksError):
-        transient = (errors.TooManyRequests, errors.InternalError, errors.TemporarilyUnavailable, errors.DeadlineExceeded)
+        transient = (
+            errors.TooManyRequests,
+            errors.InternalError,
+            errors.TemporarilyUnavailable,
+            errors.DeadlineExceeded,
+        )
         if isinstance(error, transient):
             return UnavailableError(message, next_step="the same command may be run again")
         return BadDataError(message, next_step="see the message; the request was refused as it is")
@@ -93,8 +98,10 @@ def _translate(error: Exception, what: str) -> EcommError | None:
 
 @dataclass(frozen=True, slots=True)
 class QueryResult:
-    """Names, types (as Databricks writes them) and rows of a statement's answer; values are text as the service
-    wrote them, None for NULL."""
+    """A statement's answer.
+
+    `types` are as Databricks writes them; values are text as the service wrote them, None for NULL.
+    """
 
     columns: tuple[str, ...]
     types: tuple[str, ...]
@@ -117,9 +124,7 @@ class Warehouse:
         self._catalog = catalog
         self._clock = clock
 
-    def query(
-        self, sql: str, parameters: dict[str, str | None] | None = None, *, timeout: float = 600
-    ) -> QueryResult:
+    def query(self, sql: str, parameters: dict[str, str | None] | None = None, *, timeout: float = 600) -> QueryResult:
         """Run one statement and give all its rows; `:name` in it is a parameter, bound as text.
 
         `timeout` is in seconds, and includes a cold warehouse's start. Raises `MissingSourceError` when a table is not

@@ -2,18 +2,22 @@
 
 It is a type of its own, so that it cannot be taken for a date in UTC. The run at 01:00 in Ho Chi Minh City is at
 18:00 UTC *of the day before*, and processes the day that just ended there: cutting ten characters off the scheduled
-time gives the right answer for that hour and zone only, by luck, so the date is always computed from an instant and a zone.
+time gives the right answer for that hour and zone only, by luck, so the date is always computed from an instant and a
+zone.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ecomm_pipeline.errors import ConfigurationError
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["BusinessDate", "DateRange", "Window", "parse_dates", "zone"]
 

@@ -6,16 +6,18 @@ It outlives pods and workflows. Status, report, reconciliation and diagnosis rea
 from __future__ import annotations
 
 import platform
-from datetime import date, datetime  # noqa: TC003 (pydantic reads them at run time)
-from typing import Any, Literal
+from datetime import date, datetime
+from typing import Any, Literal, TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ecomm_pipeline import __version__
 from ecomm_pipeline.dates import BusinessDate, DateRange
-from ecomm_pipeline.errors import BadDataError, Priority  # noqa: TC001 (pydantic reads Priority at run time)
-from ecomm_pipeline.layout import Layout
+from ecomm_pipeline.errors import BadDataError, Priority
 from ecomm_pipeline.store import Store  # noqa: TC001
+
+if TYPE_CHECKING:
+    from ecomm_pipeline.layout import Layout
 
 __all__ = ["Finding", "Ledger", "Outcome", "Record"]
 

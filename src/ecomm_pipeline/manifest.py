@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import builtins
-from datetime import datetime  # noqa: TC003 (pydantic reads it at run time)
-from typing import Literal
+from datetime import datetime
+from typing import Literal, TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ecomm_pipeline.errors import BadDataError
+
+if TYPE_CHECKING:
+    import builtins
 
 __all__ = ["Column", "ExtractFile", "Manifest", "ManifestWindow"]
 
@@ -74,4 +76,6 @@ class Manifest(_Strict):
             first = error.errors()[0]
             where = ".".join(str(part) for part in first["loc"])
             message = f"{key} is not a manifest: {where or 'it'}: {first['msg']}"
-            raise BadDataError(message, next_step="extract the date again; the new run's manifest replaces it") from error
+            raise BadDataError(
+                message, next_step="extract the date again; the new run's manifest replaces it"
+            ) from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Final, TextIO
+from typing import TYPE_CHECKING, Final, Self, TextIO
 
 from ecomm_pipeline.logs import get_logger
 
@@ -29,7 +29,7 @@ class Progress:
         self._terminal = stream.isatty()
         self._began = self._shown = clock.monotonic()
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         """Begin."""
         return self
 

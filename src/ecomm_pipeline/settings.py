@@ -6,7 +6,7 @@ Each field's docstring gives its meaning, unit, default and why. The environment
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from pathlib import Path  # noqa: TC003 (pydantic reads it at run time)
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
@@ -146,7 +146,9 @@ class Databricks(_Group):
     @model_validator(mode="after")
     def _one_way_to_sign_in(self) -> Databricks:
         if self.token is None and (self.client_id is None or self.client_secret is None):
-            message = "set ECOMM_DATABRICKS_TOKEN, or both ECOMM_DATABRICKS_CLIENT_ID and ECOMM_DATABRICKS_CLIENT_SECRET"
+            message = (
+                "set ECOMM_DATABRICKS_TOKEN, or both ECOMM_DATABRICKS_CLIENT_ID and ECOMM_DATABRICKS_CLIENT_SECRET"
+            )
             raise ValueError(message)
         return self
 

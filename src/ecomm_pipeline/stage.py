@@ -6,7 +6,6 @@ A stage is a function of a `StageContext`; it fills `context.record` and raises 
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from ecomm_pipeline.ledger import Ledger, Record
 from ecomm_pipeline.logs import get_logger
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from zoneinfo import ZoneInfo
 
     from ecomm_pipeline.clock import Clock
@@ -46,7 +46,7 @@ class StageContext:
         self.ledger.write(self.record)
 
 
-def run_stage(
+def run_stage(  # noqa: PLR0913 (a stage is all of these)
     work: Callable[[StageContext], None],
     *,
     stage: str,
@@ -77,7 +77,7 @@ def run_stage(
     )
     context = StageContext(stage, dates, tz, run_id, record, previous, store, layout, ledger, clock)
     log = get_logger().bind(stage=stage, date=str(dates), run_id=run_id, **({"table": table} if table else {}))
-    log.info(f"{stage}.started")
+    log.info("stage.started")
     context.checkpoint()
     try:
         with stop_on_signals():
@@ -105,7 +105,7 @@ def _close(context: StageContext, log: Any, error: BaseException | None) -> None
     record.ended_at = context.clock.now()
     figures = record.model_dump(include={"rows_in", "rows_out", "bytes", "remote", "figures"}, exclude_none=True)
     log.info(
-        f"{context.stage}.{record.outcome}",
+        "stage." + record.outcome,
         seconds=round(record.seconds or 0, 3),
         findings=len(record.findings),
         **({"failure_class": record.failure_class, "error": record.error} if error else {}),

@@ -6,7 +6,6 @@ Wraps obstore (https://developmentseed.org/obstore), with credentials from boto3
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
@@ -21,6 +20,7 @@ from ecomm_pipeline.errors import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from obstore import WritableFile
     from obstore.store import S3Store
 
