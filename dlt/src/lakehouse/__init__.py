@@ -1,0 +1,1 @@
+"""The lakehouse's rules, as functions from DataFrame to DataFrame; `transformations/` wires them into the pipeline."""
