@@ -21,6 +21,7 @@ from ecomm_pipeline.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.sql import StatementResponse
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
-
-from ecomm_pipeline.errors import ConfigurationError
 from typing import TYPE_CHECKING
 
+from ecomm_pipeline.errors import ConfigurationError
+
 if TYPE_CHECKING:
-    from ecomm_pipeline.dates import BusinessDate
     from datetime import datetime
+
+    from ecomm_pipeline.dates import BusinessDate
 
 __all__ = ["MANIFEST_NAME", "Layout", "check_run_id", "new_run_id"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from datetime import date, datetime
-from typing import Any, Literal, TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 

@@ -77,7 +77,7 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     )
     context = StageContext(stage, dates, tz, run_id, record, previous, store, layout, ledger, clock)
     log = get_logger().bind(stage=stage, date=str(dates), run_id=run_id, **({"table": table} if table else {}))
-    log.info("stage.started")
+    log.info(f"{stage}.started")
     context.checkpoint()
     try:
         with stop_on_signals():
@@ -105,7 +105,7 @@ def _close(context: StageContext, log: Any, error: BaseException | None) -> None
     record.ended_at = context.clock.now()
     figures = record.model_dump(include={"rows_in", "rows_out", "bytes", "remote", "figures"}, exclude_none=True)
     log.info(
-        "stage." + record.outcome,
+        f"{context.stage}.{record.outcome}",
         seconds=round(record.seconds or 0, 3),
         findings=len(record.findings),
         **({"failure_class": record.failure_class, "error": record.error} if error else {}),

@@ -21,6 +21,7 @@ from ecomm_pipeline.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
     from obstore import WritableFile
     from obstore.store import S3Store
 

@@ -1,0 +1,94 @@
+"""Write the pages that are made from code: docs/settings.md and docs/failure-classes.md.
+
+    python tools/render_docs.py [--check]
+
+With `--check` nothing is written, and a page that differs is named (exit code 1).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic_core import PydanticUndefined
+
+from ecomm_pipeline.errors import FAILURE_CLASSES, KILLED_EXIT_CODES
+from ecomm_pipeline.settings import GROUPS, variable
+
+if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
+
+DOCS = Path(__file__).parent.parent / "docs"
+MADE = "<!-- Made by tools/render_docs.py; change the code and run `make render`. -->\n"
+
+
+def settings_page() -> str:
+    """Give the page of all environment variables, by group."""
+    lines = ["# Settings", "", MADE, "From the environment. Each stage reads only the groups that it needs."]
+    for group in GROUPS:
+        lines += [
+            "",
+            f"## {group.__name__}",
+            "",
+            f"{group.__doc__}",
+            "",
+            "| variable | default | meaning |",
+            "| --- | --- | --- |",
+        ]
+        lines += [
+            f"| `{variable(group, name)}` | {_default(info)} | {_one_line(info.description)} |"
+            for name, info in group.model_fields.items()
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def failures_page() -> str:
+    """Give the page of failure classes and what follows from each."""
+    lines = [
+        "# Failure classes",
+        "",
+        MADE,
+        "Each failure is of one class; the class decides what follows (`src/ecomm_pipeline/errors.py`).",
+    ]
+    lines += ["", "| class | exit code | retried | priority | runbook |", "| --- | --- | --- | --- | --- |"]
+    lines += [
+        f"| `{row.name}` | {row.exit_code} | {'yes' if row.retry else 'no'} | {row.priority} | {row.runbook} |"
+        for row in FAILURE_CLASSES.values()
+    ]
+    killed = ", ".join(str(code) for code in KILLED_EXIT_CODES)
+    return "\n".join(
+        [*lines, "", f"A process that was killed ({killed}) is retried too: running a stage again is always safe.", ""]
+    )
+
+
+def _default(info: FieldInfo) -> str:
+    value = info.get_default(call_default_factory=True)
+    if value is PydanticUndefined:
+        return "**required**"
+    if value is None or value in ("", ()):
+        return ""
+    return f"`{','.join(value) if isinstance(value, tuple) else value}`"
+
+
+def _one_line(text: str | None) -> str:
+    return " ".join((text or "").split()).replace("|", "\\|")
+
+
+PAGES = {"settings.md": settings_page, "failure-classes.md": failures_page}
+
+
+def main() -> int:
+    """Write or check the pages; gives the exit code."""
+    stale = [name for name, page in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != page()]
+    if "--check" in sys.argv:
+        for name in stale:
+            print(f"docs/{name} is not what the code says: run `make render`", file=sys.stderr)
+        return 1 if stale else 0
+    for name in stale:
+        (DOCS / name).write_text(PAGES[name]())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
