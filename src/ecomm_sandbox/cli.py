@@ -1,0 +1,103 @@
+"""`ecomm-sandbox`: a local Postgres, S3, Databricks and Tableau, to run the pipeline on one machine."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from ecomm_sandbox.sandbox import Sandbox
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help=__doc__, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+)
+
+HomeOption = Annotated[
+    Path, typer.Option("--home", envvar="ECOMM_SANDBOX_HOME", help="Folder that holds the sandbox.", show_default=".sandbox")
+]
+_HOME = Path(".sandbox")
+
+
+def _sandbox(home: Path) -> Sandbox:
+    from ecomm_sandbox.sandbox import Sandbox
+
+    return Sandbox(home)
+
+
+def _say(name: str, what: str) -> None:
+    typer.echo(f"{name}: {what}", err=True)
+
+
+@app.command()
+def up(
+    services: Annotated[list[str] | None, typer.Argument(help="Services to start. Default: all.")] = None,
+    home: HomeOption = _HOME,
+    port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a port of your own choice.")] = None,
+) -> None:
+    """Start what does not run, and wait until all is healthy."""
+    _sandbox(home).up(services or (), ports=_ports(port or []), progress=_say)
+
+
+@app.command()
+def down(
+    home: HomeOption = _HOME, purge: Annotated[bool, typer.Option("--purge", help="Remove the data too.")] = False
+) -> None:
+    """End all processes that `up` started."""
+    _sandbox(home).down(purge=purge, progress=_say)
+
+
+@app.command()
+def status(home: HomeOption = _HOME, json_: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> None:
+    """Tell how each service is; exit code 1 unless all run."""
+    from dataclasses import asdict
+
+    found = _sandbox(home).status()
+    if json_:
+        typer.echo(json.dumps([asdict(one) for one in found], indent=1))
+    for one in () if json_ else found:
+        ports = " ".join(f"{name}={number}" for name, number in one.ports.items())
+        typer.echo(f"{one.name:<11}{one.state:<11}{one.pid or '-':<9}{ports}")
+    raise typer.Exit(any(one.state != "running" for one in found))
+
+
+@app.command()
+def env(
+    home: HomeOption = _HOME,
+    format_: Annotated[str, typer.Option("--format", help="`shell` or `json`.")] = "shell",
+) -> None:
+    """Write what stages and official clients need to connect: eval "$(ecomm-sandbox env)"."""
+    from ecomm_sandbox.sandbox import exports
+
+    found = _sandbox(home).env()
+    typer.echo(json.dumps(found, indent=1) if format_ == "json" else exports(found))
+
+
+def _ports(texts: list[str]) -> dict[str, int]:
+    try:
+        return {name: int(number) for name, number in (text.split("=") for text in texts)}
+    except ValueError as error:
+        message = "--port takes NAME=NUMBER, as in --port postgres=5432"
+        raise typer.BadParameter(message) from error
+
+
+def main() -> None:
+    """Run the command line; errors of ours end it with one line and exit code 1."""
+    from ecomm_sandbox.state import SandboxError
+
+    try:
+        app()
+    except SandboxError as error:
+        typer.echo(f"error: {error.message}", err=True)
+        if error.next_step:
+            typer.echo(f"next: {error.next_step}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

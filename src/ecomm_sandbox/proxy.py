@@ -1,0 +1,302 @@
+"""A TCP proxy before Postgres and S3, where the faults of their network live.
+
+Clients always go through it, so that a fault needs no other settings. Bytes are moved by splice(2), inside the kernel, a
+thread for each direction of a connection. Run as `python -m ecomm_sandbox.proxy HOME`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import struct
+import sys
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, Final
+
+from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Fault, FaultBox
+from ecomm_sandbox.state import Home
+
+__all__ = ["Proxy", "main"]
+
+_CHUNK: Final = 1 << 20
+_HEAD: Final = 1 << 16
+_METHODS: Final = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
+_HTTP_FAULTS: Final = {
+    "unavailable": ("503 Service Unavailable", "SlowDown", "Please reduce your request rate."),
+    "forbidden": ("403 Forbidden", "AccessDenied", "Access Denied."),
+}
+
+
+class Proxy:
+    """Forwards a port of 127.0.0.1 to another, with the faults of one service.
+
+    `target` is asked for at each connection, because a service may come back on another port.
+    """
+
+    def __init__(self, listen: int, target: Callable[[], int], *, http: bool) -> None:
+        self.faults = FaultBox()
+        self.target = target
+        self.http = http
+        self._listen = listen
+        self._listener: socket.socket | None = None
+        self._lock = threading.Lock()
+        self._links: set[_Link] = set()
+
+    def serve(self) -> None:
+        """Accept connections for ever. The port is closed while `refuse` is on."""
+        while True:
+            if self.faults.peek("refuse"):
+                self._close()
+                time.sleep(0.02)
+                continue
+            if self._listener is None:
+                self._listener = socket.create_server(("127.0.0.1", self._listen), backlog=128)
+            if select.select([self._listener], [], [], 0.05)[0]:
+                client, _ = self._listener.accept()
+                threading.Thread(target=self._serve_one, args=(client,), daemon=True).start()
+
+    def put(self, fault: Fault) -> None:
+        """Switch a fault on; `refuse` is in force when this returns."""
+        self.faults.put(fault)
+        while fault.kind == "refuse" and not fault.over and self._listener is not None:
+            time.sleep(0.01)
+
+    def clear(self) -> None:
+        """Switch all faults off; the port is open when this returns."""
+        self.faults.clear()
+        while self._listener is None:
+            time.sleep(0.01)
+
+    def _close(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+        with self._lock:
+            for link in self._links:
+                link.abort()
+
+    def _serve_one(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target()), timeout=5)
+        except OSError:
+            _close(client, reset=True)
+            return
+        link = _Link(self, client, server)
+        with self._lock:
+            self._links.add(link)
+        try:
+            link.run()
+        finally:
+            with self._lock:
+                self._links.discard(link)
+
+
+class _Link:
+    """One client's connection and ours to the server."""
+
+    def __init__(self, proxy: Proxy, client: socket.socket, server: socket.socket) -> None:
+        self._proxy, self._client, self._server = proxy, client, server
+        self._aborted = False
+        self._counted = 0
+        self._at_request = True  # whether the next bytes of the client begin a request
+
+    def run(self) -> None:
+        """Move bytes both ways until both sides are done."""
+        for side in (self._client, self._server):
+            side.settimeout(None)
+            side.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        back = threading.Thread(target=self._pump, args=(self._server, self._client), daemon=True)
+        back.start()
+        self._pump(self._client, self._server)
+        back.join(1 if self._aborted else None)
+        if back.is_alive():
+            self._shutdown(socket.SHUT_RDWR)
+            back.join()
+        for side in (self._client, self._server):
+            _close(side, reset=self._aborted)
+
+    def abort(self) -> None:
+        """End both connections; the client sees a reset."""
+        self._aborted = True
+        self._shutdown(socket.SHUT_RD)  # wakes the readers and sends nothing: closing then sends the reset
+
+    def _shutdown(self, how: int) -> None:
+        for side in (self._client, self._server):
+            with suppress(OSError):
+                side.shutdown(how)
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        reader, writer = os.pipe()
+        readable = select.poll()
+        readable.register(source, select.POLLIN)
+        try:
+            while not self._aborted:
+                readable.poll()
+                limit = self._strike(source) if self._proxy.faults.armed else _CHUNK
+                if self._aborted or not limit or not self._move(source, sink, reader, writer, limit):
+                    break
+                self._at_request = source is self._server
+        except OSError:
+            self.abort()  # one side reset the connection: so do we
+        finally:
+            os.close(reader)
+            os.close(writer)
+            with suppress(OSError):
+                if not self._aborted:
+                    sink.shutdown(socket.SHUT_WR)
+
+    @staticmethod
+    def _move(source: socket.socket, sink: socket.socket, reader: int, writer: int, limit: int) -> bool:
+        count = left = os.splice(source.fileno(), writer, limit)
+        while left:
+            left -= os.splice(reader, sink.fileno(), left)
+        return count > 0
+
+    def _strike(self, source: socket.socket) -> int:
+        """Let the faults that are on strike; give how many bytes may be moved now, 0 to end."""
+        faults = self._proxy.faults
+        waiting = len(source.recv(_HEAD, socket.MSG_PEEK))
+        if waiting and source is self._client and self._at_request:
+            delay = faults.take("delay")
+            time.sleep(delay.options["delay"] if delay else 0)
+            if self._proxy.http and self._answer():
+                return 0
+        drop = faults.peek("drop")
+        if drop is None or not waiting:
+            return _CHUNK
+        if self._counted >= drop.options["after_bytes"] and faults.take("drop"):
+            self.abort()
+            return 0
+        allowed: int = min(waiting, max(1, drop.options["after_bytes"] - self._counted))
+        self._counted += allowed
+        return allowed
+
+    def _answer(self) -> bool:
+        """Answer a request of the client in place of the server, if a fault says so."""
+        head = self._client.recv(_HEAD, socket.MSG_PEEK)
+        if not head.startswith(_METHODS):
+            return False
+        fault = self._proxy.faults.take(*_HTTP_FAULTS)
+        if fault is None:
+            return False
+        status, code, message = _HTTP_FAULTS[fault.kind]
+        _swallow(self._client)
+        body = f"<?xml version='1.0'?><Error><Code>{code}</Code><Message>{message}</Message></Error>".encode()
+        fields = f"Content-Type: application/xml\r\nContent-Length: {len(body)}\r\nConnection: close"
+        if head.startswith(b"HEAD "):
+            body = b""
+        self._client.sendall(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode() + body)
+        with suppress(OSError):
+            self._client.shutdown(socket.SHUT_WR)
+            self._server.shutdown(socket.SHUT_RDWR)
+        return True
+
+
+def _swallow(client: socket.socket) -> None:
+    """Read a request to its end: a client that is still sending would see a reset in place of the answer."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        data += client.recv(_HEAD) or b"\r\n\r\n"
+    head, _, rest = data.partition(b"\r\n\r\n")
+    fields = dict(line.lower().split(b":", 1) for line in head.split(b"\r\n")[1:] if b":" in line)
+    left = int(fields.get(b"content-length", b"0")) - len(rest)
+    while left > 0 and b"expect" not in fields:
+        received = len(client.recv(min(left, _CHUNK)))
+        left = left - received if received else 0
+
+
+def _close(side: socket.socket, *, reset: bool) -> None:
+    if reset:
+        with suppress(OSError):
+            side.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    side.close()
+
+
+def _hold_transaction(home: Home, fault: Fault, faults: FaultBox) -> None:
+    """Open a transaction in Postgres, and commit it when the fault ends. Returns when its statements have run."""
+    from psycopg2 import sql
+
+    from ecomm_sandbox.postgres import connect
+
+    connection = connect(home.read(), direct=True)
+    with connection.cursor() as cursor:
+        if fault.kind == "lock":
+            cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(fault.options["table"])))
+        else:
+            cursor.execute(fault.options["sql"])
+
+    def hold() -> None:
+        with closing(connection):
+            while fault in faults.list():
+                time.sleep(0.02)
+            connection.commit()
+
+    threading.Thread(target=hold, daemon=True).start()
+
+
+def _control(home: Home, proxies: dict[str, Proxy]) -> type[BaseHTTPRequestHandler]:
+    """Make the handler of `/sandbox/faults/{service}`."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
+            pass
+
+        def _handle(self) -> None:
+            service = self.path.removeprefix("/sandbox/faults/")
+            if service not in proxies:
+                self._reply(404, {"error": f"no service {service!r}", "services": sorted(proxies)})
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            try:
+                self._reply(200, self._change(service, body))
+            except Exception as error:  # noqa: BLE001 (the client is told)
+                self._reply(400, {"error": str(error).strip()})
+
+        def _change(self, service: str, body: bytes) -> dict[str, Any]:
+            proxy = proxies[service]
+            if self.command == "DELETE":
+                proxy.clear()
+            elif self.command == "PUT":
+                fault = Fault.parse(json.loads(body), CATALOGUE[service])
+                proxy.put(fault)
+                if fault.kind in ("lock", "long-transaction"):
+                    _hold_transaction(home, fault, proxy.faults)
+            return {"faults": [fault.as_dict() for fault in proxy.faults.list()]}
+
+        def _reply(self, status: int, body: dict[str, Any]) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_GET = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
+
+    return Handler
+
+
+def main(argv: list[str]) -> None:
+    """Serve the proxies and their faults for the home given as the only argument, until ended."""
+    home = Home(Path(argv[0]))
+    ports = home.read().ports
+    proxies = {
+        name: Proxy(ports[name], lambda name=name: home.read().ports[f"{name}-direct"], http=name == "s3")  # type: ignore[misc]
+        for name in PROXY_SERVICES
+    }
+    for proxy in proxies.values():
+        threading.Thread(target=proxy.serve, daemon=True).start()
+    ThreadingHTTPServer(("127.0.0.1", ports["proxy"]), _control(home, proxies)).serve_forever()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

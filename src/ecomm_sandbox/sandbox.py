@@ -1,0 +1,103 @@
+"""A sandbox as an object: what the commands of `ecomm-sandbox` do, for programs and tests."""
+
+from __future__ import annotations
+
+import shutil
+import shlex
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ecomm_sandbox import postgres, s3
+from ecomm_sandbox.services import DEFAULT, all_services
+from ecomm_sandbox.state import Home, SandboxError, State
+from ecomm_sandbox.supervisor import Progress, Status, Supervisor
+
+if TYPE_CHECKING:
+    from mypy_boto3_s3 import S3Client
+    from psycopg2.extensions import connection as Connection  # noqa: N812
+
+__all__ = ["Sandbox"]
+
+
+def _silent(_name: str, _what: str) -> None:
+    pass
+
+
+class Sandbox:
+    """The sandbox of one home folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self.home = Home(folder)
+        self._supervisor = Supervisor(self.home, all_services())
+
+    @property
+    def state(self) -> State:
+        """What it remembers now. Raises `SandboxError` when it was never up."""
+        if not self.home.exists:
+            message = f"there is no sandbox in {self.home.folder}"
+            raise SandboxError(message, next_step="run `ecomm-sandbox up`, or name another folder with --home")
+        return self.home.read()
+
+    def up(
+        self, services: Iterable[str] = (), *, ports: dict[str, int] | None = None, progress: Progress = _silent
+    ) -> None:
+        """Start what does not run; harmless when all does. Raises `SandboxError` with the log's end when one fails."""
+        self._supervisor.up(_names(services), ports or {}, progress)
+
+    def down(self, *, purge: bool = False, progress: Progress = _silent) -> None:
+        """End all that `up` started; with `purge`, remove the data as well."""
+        if self.home.exists:
+            self._supervisor.down(progress)
+            if purge:
+                shutil.rmtree(self.home.folder)
+
+    def status(self) -> list[Status]:
+        """Tell how each service is."""
+        return self._supervisor.status()
+
+    def env(self) -> dict[str, str]:
+        """Give the environment with which stages and official clients connect."""
+        return _environment(self.home, self.state)
+
+    def connect(self, user: str = postgres.OWNER) -> Connection:
+        """Connect to Postgres, as the owner of the tables unless told otherwise."""
+        return postgres.connect(self.state, user=user)
+
+    def s3(self) -> S3Client:
+        """Give a boto3 client of the store."""
+        return s3.client(self.state)
+
+
+def _names(services: Iterable[str]) -> tuple[str, ...]:
+    known = [service.name for service in all_services()]
+    names = tuple(services) or DEFAULT
+    for name in names:
+        if name not in known:
+            message = f"no service is called {name!r}"
+            raise SandboxError(message, next_step=f"there are: {', '.join(known)}")
+    return names if "proxy" in names or not {"postgres", "s3"} & set(names) else (*names, "proxy")
+
+
+def _environment(home: Home, state: State) -> dict[str, str]:  # noqa: ARG001
+    ports, secrets = state.ports, state.secrets
+    env: dict[str, str] = {}
+    if "postgres" in ports:
+        reader = {"HOST": "127.0.0.1", "PORT": str(ports["postgres"]), "DATABASE": postgres.DATABASE}
+        reader |= {"USER": postgres.READER, "PASSWORD": secrets[f"postgres-{postgres.READER}"], "SSLMODE": "disable"}
+        env |= {f"ECOMM_POSTGRES_{name}": value for name, value in reader.items()} | {"ECOMM_POSTGRES_SCHEMA": "public"}
+        env |= {f"PG{name}": value for name, value in reader.items()}
+        owner = f"{postgres.OWNER}:{secrets[f'postgres-{postgres.OWNER}']}"
+        env["ECOMM_SANDBOX_OWNER_DSN"] = f"postgresql://{owner}@127.0.0.1:{ports['postgres']}/{postgres.DATABASE}?sslmode=disable"
+    if "s3" in ports:
+        endpoint = f"http://127.0.0.1:{ports['s3']}"
+        env |= {"ECOMM_STORE_BUCKET": s3.BUCKET, "ECOMM_STORE_PREFIX": "", "ECOMM_STORE_ENDPOINT": endpoint}
+        env |= {"ECOMM_STORE_REGION": s3.REGION, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": s3.REGION}
+        env |= {"AWS_DEFAULT_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": secrets["s3-access-key"]}
+        env |= {"AWS_SECRET_ACCESS_KEY": secrets["s3-secret-key"]}
+    return env
+
+
+def exports(env: dict[str, str]) -> str:
+    """Write an environment as shell commands."""
+    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items())
