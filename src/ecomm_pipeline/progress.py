@@ -39,7 +39,7 @@ class Progress:
             print("\r\033[K", end="", file=self._stream, flush=True)
 
     def __call__(self, **figures: object) -> None:
-        """Show `figures`; numbers are written with thin thousands."""
+        """Show `figures`; thousands are set apart."""
         now = self._clock.monotonic()
         if now - self._shown < (_REDRAW if self._terminal else _REPORT):
             return
@@ -52,4 +52,4 @@ class Progress:
 
 
 def _write(value: object) -> str:
-    return f"{value:,}".replace(",", " ") if isinstance(value, int) else str(value)
+    return f"{value:,}".replace(",", "\u202f") if isinstance(value, int) else str(value)
