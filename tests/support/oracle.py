@@ -105,8 +105,10 @@ def rounded(value: Fraction | None, scale: int) -> Decimal | None:
     exact = Fraction(abs(value)) * 10**scale
     whole, rest = divmod(exact.numerator, exact.denominator)
     whole += 2 * rest >= exact.denominator
-    return (Decimal(whole) * (1 if value >= 0 else -1)).scaleb(-scale).quantize(
-        Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP
+    return (
+        (Decimal(whole) * (1 if value >= 0 else -1))
+        .scaleb(-scale)
+        .quantize(Decimal(1).scaleb(-scale), rounding=ROUND_HALF_UP)
     )
 
 
