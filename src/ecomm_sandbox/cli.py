@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from datetime import date
+
     from ecomm_sandbox.sandbox import Sandbox
 
 __all__ = ["app", "main"]
@@ -76,6 +78,43 @@ def env(
 
     found = _sandbox(home).env()
     typer.echo(json.dumps(found, indent=1) if format_ == "json" else exports(found))
+
+
+@app.command()
+def load(  # noqa: PLR0913 (the options of a command)
+    folder: Annotated[Path | None, typer.Argument(help="Folder of Online Retail day files.", show_default=False)] = None,
+    home: HomeOption = _HOME,
+    dates: Annotated[str, typer.Option(help="DATE or FROM..TO: which of the day files. Default: all.")] = "",
+    timezone: Annotated[str, typer.Option(help="Zone of the shop's clock. Default: Europe/London for day files.")] = "",
+    generate: Annotated[int | None, typer.Option(help="Make up so many days of a shop, in place of day files.")] = None,
+    orders_per_day: Annotated[float, typer.Option(help="Orders on a made-up day, about.")] = 100,
+    seed: Annotated[int, typer.Option(help="The same seed makes up the same shop.")] = 0,
+    until: Annotated[str, typer.Option(help="Last made-up day. Default: yesterday in the shop's zone.")] = "",
+    country_mix: Annotated[str, typer.Option(help="Shares of customers, as in Vietnam=60,Japan=5.")] = "",
+) -> None:
+    """Load a shop's days into Postgres: from day files, or made up. Loading a day again changes nothing."""
+    from ecomm_sandbox.sandbox import LoadOptions
+
+    if (folder is None) == (generate is None):
+        message = "name either a folder of day files or --generate DAYS"
+        raise typer.BadParameter(message)
+    options = LoadOptions(folder, dates, timezone, generate or 0, orders_per_day, seed, until, _mix(country_mix))
+    loaded = _sandbox(home).load(options, _show_load)
+    counts = ", ".join(f"{name} {count:,}" for name, count in loaded.written.items())
+    typer.echo(f"\r{loaded.days:,} days, {loaded.lines:,} order lines read; rows written: {counts}", err=True)
+
+
+def _show_load(day: date, lines: int) -> None:
+    if sys.stderr.isatty():
+        typer.echo(f"\r{day}  {lines:,} order lines", nl=False, err=True)
+
+
+def _mix(text: str) -> dict[str, float]:
+    try:
+        return {name.strip(): float(share) for name, share in (part.split("=") for part in text.split(",") if part)}
+    except ValueError as error:
+        message = "--country-mix takes NAME=SHARE,NAME=SHARE, as in Vietnam=60,Japan=5"
+        raise typer.BadParameter(message) from error
 
 
 def _ports(texts: list[str]) -> dict[str, int]:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
+import os
 import shlex
-from collections.abc import Iterable
+import shutil
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,11 +21,32 @@ if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
     from psycopg2.extensions import connection as Connection  # noqa: N812
 
-__all__ = ["Sandbox"]
+    from ecomm_sandbox.generator import Day
+    from ecomm_sandbox.loader import Loaded
+    from ecomm_sandbox.loader import Progress as LoadProgress
+
+__all__ = ["LoadOptions", "Sandbox", "exports"]
 
 
 def _silent(_name: str, _what: str) -> None:
     pass
+
+
+@dataclass(frozen=True, slots=True)
+class LoadOptions:
+    """What to load: day files of a `folder`, or `generate` days that are made up."""
+
+    folder: Path | None = None
+    dates: str = ""
+    """`DATE` or `FROM..TO` of the day files; empty for all."""
+    timezone: str = ""
+    """Zone of the shop's clock; empty for that of the files (Europe/London), or of the business."""
+    generate: int = 0
+    orders_per_day: float = 100
+    seed: int = 0
+    until: str = ""
+    """Last made-up day; empty for yesterday."""
+    countries: dict[str, float] = field(default_factory=dict)
 
 
 class Sandbox:
@@ -67,6 +92,45 @@ class Sandbox:
     def s3(self) -> S3Client:
         """Give a boto3 client of the store."""
         return s3.client(self.state)
+
+
+    def load(self, options: LoadOptions, progress: LoadProgress = lambda _day, _lines: None) -> Loaded:
+        """Load a shop's days. Raises `SandboxError` when there are none, or a file is not what it should be."""
+        from ecomm_sandbox import loader
+
+        with closing(self.connect()) as connection:
+            if options.folder is not None:
+                first, last = _dates(options.dates)
+                files = loader.day_files(options.folder, first, last)
+                return loader.load_files(connection, files, options.timezone or "Europe/London", progress)
+            return loader.load_days(connection, _generated(options), progress)
+
+    def empty(self) -> None:
+        """Remove all rows of the shop from Postgres."""
+        from ecomm_sandbox import loader
+
+        with closing(self.connect()) as connection:
+            loader.empty(connection)
+
+
+def _generated(options: LoadOptions) -> Iterator[Day]:
+    from ecomm_pipeline.dates import zone
+    from ecomm_sandbox.generator import COUNTRIES, Plan, generate
+
+    tz = zone(options.timezone or os.environ.get("ECOMM_BUSINESS_TIMEZONE") or "Asia/Ho_Chi_Minh")
+    yesterday = datetime.now(UTC).astimezone(tz).date() - timedelta(days=1)
+    until = _dates(options.until)[1] or yesterday
+    plan = Plan(options.generate, until, tz, options.orders_per_day, options.seed, options.countries or COUNTRIES)
+    return generate(plan)
+
+
+def _dates(text: str) -> tuple[date | None, date | None]:
+    first, dots, last = text.partition("..")
+    try:
+        return (date.fromisoformat(first), date.fromisoformat(last if dots else first)) if text else (None, None)
+    except ValueError as error:
+        message = f"{text!r} is neither a date nor a range of dates"
+        raise SandboxError(message, next_step="write 2011-03-01, or 2011-03-01..2011-03-31") from error
 
 
 def _names(services: Iterable[str]) -> tuple[str, ...]:
