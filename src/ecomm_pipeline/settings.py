@@ -207,6 +207,8 @@ class DltTrigger(_Group):
     """Seconds until waiting for our turn and for compute is given up. Default: 1 h."""
     run_timeout: int = Field(default=9000, ge=1)
     """Seconds until a running update is given up. Default: 2.5 h, the runbook's limit."""
+    retry_grace: float = Field(default=30, ge=0)
+    """Seconds in which the platform may begin a retry of its own after an update failed. Default: 30."""
     poll_interval: float = Field(default=5, gt=0)
     """Seconds between two looks at the update."""
 

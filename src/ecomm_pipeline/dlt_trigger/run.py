@@ -1,0 +1,445 @@
+"""dlt-trigger: update the Databricks pipeline and wait for that update.
+
+Upstream: https://databricks-sdk-py.readthedocs.io/en/latest/workspace/pipelines/pipelines.html
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from ecomm_pipeline.databricks import connect, databricks_errors
+from ecomm_pipeline.dlt_trigger import plan
+from ecomm_pipeline.errors import (
+    CancelledError,
+    EcommError,
+    MissingSourceError,
+    TimedOutError,
+    UnavailableError,
+    UpstreamFailedError,
+)
+from ecomm_pipeline.logs import get_logger
+from ecomm_pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from databricks.sdk import WorkspaceClient
+    from databricks.sdk.service.pipelines import UpdateInfo
+
+    from ecomm_pipeline.clock import Clock
+    from ecomm_pipeline.settings import DltTrigger, DltTriggerSettings
+    from ecomm_pipeline.stage import StageContext
+
+__all__ = ["Pipeline", "update_pipeline"]
+
+T = TypeVar("T")
+
+_PATIENCE: Final = 300.0
+"""Seconds for which the platform may give no answer before a wait ends; its own client has retried 60 s by then."""
+_START_ATTEMPTS: Final = 5
+_APPEARS_WITHIN: Final = 60.0
+"""Seconds that a started update may take to be found under its id."""
+_LOG_ARRIVES_WITHIN: Final = 15.0
+"""Seconds that the event log may take to tell an update's end after its state does."""
+_STOPS_WITHIN: Final = 20.0
+"""Seconds to see a stopped update end: Kubernetes kills 30 s after SIGTERM."""
+_CLOCK_SKEW: Final = timedelta(hours=1)
+_PAGE: Final = 25
+
+
+def update_pipeline(context: StageContext, settings: DltTriggerSettings) -> None:
+    """Update the pipeline once for this run and wait until that update, or what replaced it, has ended.
+
+    Fills the record: `remote.update_id`, rows written by table, expectations, rescued and dropped rows. Raises
+    `UpstreamFailedError` when the update failed, `UnavailableError` when it got no compute or nobody answers,
+    `TimedOutError` when a budget is exhausted (the update goes on; the same command re-attaches), `CancelledError` when
+    it was cancelled there or we are stopped here; then what we started is stopped too.
+    """
+    pipeline = Pipeline(connect(settings.databricks), settings.dlt.pipeline_id)
+    with Progress(context.stage, context.clock) as progress:
+        _Trigger(context, settings.dlt, pipeline, progress).run()
+
+
+class Pipeline:
+    """One pipeline of the workspace, in the words of `plan`. Raises what `databricks_errors` raises."""
+
+    def __init__(self, client: WorkspaceClient, pipeline_id: str) -> None:
+        self._client = client
+        self._id = pipeline_id
+        self._parameters: dict[str, dict[str, str]] = {}
+
+    @property
+    def id(self) -> str:
+        """The pipeline's id."""
+        return self._id
+
+    def url(self, update_id: str = "") -> str:
+        """Where people look at it, or at one of its updates."""
+        page = f"{self._client.config.host}/pipelines/{self._id}"
+        return f"{page}/updates/{update_id}" if update_id else page
+
+    def updates(self, since: datetime) -> list[plan.Update]:
+        """Give the newest updates; those created after `since` with the parameters that they were started with."""
+        with databricks_errors(f"updates of pipeline {self._id}"):
+            listed = self._client.pipelines.list_updates(self._id, max_results=_PAGE).updates or []
+        after = since.timestamp() * 1000
+        # The newest comes first; updates of one millisecond keep that order when they are sorted by time.
+        return [self._with_parameters(_update(info), after) for info in reversed(listed)]
+
+    def _with_parameters(self, update: plan.Update, after: float) -> plan.Update:
+        """Ask for the parameters of an update, once: the list of updates does not tell them."""
+        if update.parameters is not None or update.created < after:
+            return update
+        if update.id not in self._parameters:
+            asked = self.update(update.id)
+            self._parameters[update.id] = (asked.parameters if asked else None) or {}
+        return plan.Update(update.id, update.state, update.created, update.cause, self._parameters[update.id])
+
+    def update(self, update_id: str) -> plan.Update | None:
+        """Give one update; None when there is none of that id."""
+        try:
+            with databricks_errors(f"update {update_id} of pipeline {self._id}"):
+                info = self._client.pipelines.get_update(self._id, update_id).update
+        except MissingSourceError:
+            return None
+        return _update(info) if info else None
+
+    def start(self, parameters: dict[str, str]) -> str | None:
+        """Start an update and give its id; None when another one is active."""
+        with databricks_errors(f"start an update of pipeline {self._id}"):
+            try:
+                return self._client.pipelines.start_update(self._id, parameters=parameters).update_id
+            except Exception as error:
+                if _is_conflict(error):
+                    return None
+                raise
+
+    def stop(self) -> None:
+        """Cancel whichever update is active."""
+        with databricks_errors(f"stop pipeline {self._id}"):
+            self._client.pipelines.stop(self._id)
+
+    def may_replace(self) -> bool | None:
+        """Whether the platform is about to replace a failed update; None when it does not tell."""
+        with databricks_errors(f"pipeline {self._id}"):
+            pipeline = self._client.pipelines.get(self._id)
+        if pipeline.spec and pipeline.spec.development:
+            return False
+        return True if pipeline.state and pipeline.state.value == "RECOVERING" else None
+
+    def events(self, since: str) -> Iterator[plan.Event]:
+        """Give the event log from an instant (ISO, UTC) on.
+
+        The SDK's own class drops `details`, where the figures are; hence the request by hand.
+        """
+        path = f"/api/2.0/pipelines/{self._id}/events"
+        query: dict[str, Any] = {
+            "filter": f"timestamp >= '{since}'",
+            "order_by": ["timestamp asc"],
+            "max_results": 250,
+        }
+        while True:
+            with databricks_errors(f"event log of pipeline {self._id}"):
+                page = self._client.api_client.do("GET", path, query=query)
+            if not isinstance(page, dict):
+                return
+            yield from (plan.Event(body) for body in page.get("events", []))
+            if not page.get("next_page_token"):
+                return
+            query = {"page_token": page["next_page_token"], "max_results": 250}
+
+
+def _update(info: UpdateInfo) -> plan.Update:
+    return plan.Update(
+        id=info.update_id or "",
+        state=info.state.value if info.state else "",
+        created=info.creation_time or 0,
+        cause=info.cause.value if info.cause else "",
+        parameters=info.parameters,
+    )
+
+
+def _is_conflict(error: Exception) -> bool:
+    """Whether a start was refused because an update is active; the platform has more than one code for it."""
+    from databricks.sdk.errors import ResourceConflict
+    from databricks.sdk.errors.base import DatabricksError
+
+    told = isinstance(error, DatabricksError) and "active update" in str(error).lower()
+    return told or isinstance(error, ResourceConflict)
+
+
+def _patiently(clock: Clock, call: Callable[[], T]) -> T:
+    """Call until it answers; raises `UnavailableError` when it does not for `_PATIENCE` seconds."""
+    began = clock.monotonic()
+    pause = 1.0
+    while True:
+        try:
+            return call()
+        except UnavailableError as error:
+            if clock.monotonic() - began > _PATIENCE:
+                raise
+            get_logger().warning("databricks.unavailable", reason=error.message, pause=pause)
+            clock.sleep(pause)
+            pause = min(2 * pause, 30.0)
+
+
+class _Trigger:
+    """One try of the stage: what it knows between two looks at the pipeline."""
+
+    def __init__(self, context: StageContext, settings: DltTrigger, pipeline: Pipeline, progress: Progress) -> None:
+        self._context = context
+        self._clock = context.clock
+        self._settings = settings
+        self._pipeline = pipeline
+        self._progress = progress
+        self._key = plan.Key(context.run_id, str(context.dates))
+        self._budgets = plan.Budgets(queue=settings.queue_timeout, run=settings.run_timeout)
+        self._began = _began(context)
+        self._following = False
+        self._failed_at: float | None = None
+        self._started: dict[str, float] = {}
+        self._failed_starts = 0
+        self._awaited = ""
+        self._log = _EventLog(pipeline)
+        self._known = self._remembered()
+
+    def run(self) -> None:
+        """Do it all."""
+        try:
+            updates = self._follow()
+        except CancelledError:
+            self._stop_ours()
+            raise
+        self._record(updates)
+
+    def _remembered(self) -> list[str]:
+        """Give the ids of an earlier try of the same run and dates; another range's are not ours."""
+        remote, previous = self._context.record.remote, self._context.previous
+        if previous is not None and previous.dates != self._context.dates:
+            remote.clear()
+        remote["pipeline_id"] = self._pipeline.id
+        return [str(id_) for id_ in remote.get("update_ids", [])]
+
+    def _follow(self) -> tuple[plan.Update, ...]:
+        """Wait, looking now and then, until an update of ours completed."""
+        looked = self._clock.monotonic()
+        while True:
+            step = self._decide()
+            if isinstance(step, plan.Finish):
+                self._remember(step.updates)
+                return step.updates
+            if isinstance(step, plan.GiveUp):
+                raise self._failure(step.updates)
+            if isinstance(step, plan.Start):
+                self._start()
+            else:
+                self._note(step)
+                self._clock.sleep(self._settings.poll_interval)
+            now = self._clock.monotonic()
+            exhausted = self._budgets.spend(step, now - looked)
+            looked = now
+            if exhausted:
+                raise self._timed_out(step, exhausted)
+
+    def _decide(self) -> plan.Step:
+        updates = _patiently(self._clock, self._survey)
+        step = plan.decide(
+            updates, self._key, self._known, following=self._following, settled=self._is_settled(updates)
+        )
+        if isinstance(step, plan.Follow | plan.Settle | plan.Finish | plan.GiveUp):
+            self._following = True
+        return step
+
+    def _survey(self) -> list[plan.Update]:
+        """Look at the pipeline's updates, and at the last of ours if its list does not have that (yet, or any more)."""
+        updates = self._pipeline.updates(self._began)
+        last = self._known[-1] if self._known else None
+        if last is None or any(update.id == last for update in updates):
+            return updates
+        found = self._find(last, created=max((update.created for update in updates), default=0) + 1)
+        return [found, *updates] if found else updates
+
+    def _find(self, update_id: str, *, created: int) -> plan.Update | None:
+        """Ask for an update by its id; one that was only just started is taken to exist, as the newest."""
+        update = self._pipeline.update(update_id)
+        if update is not None:
+            return update
+        started = self._started.get(update_id)
+        if started is None:
+            return None
+        if self._clock.monotonic() - started > _APPEARS_WITHIN:
+            message = f"update {update_id} of pipeline {self._pipeline.id} was started and is not to be found"
+            raise MissingSourceError(message, next_step=f"look at {self._pipeline.url()}")
+        return plan.Update(update_id, "CREATED", created, "API_CALL")
+
+    def _is_settled(self, updates: list[plan.Update]) -> bool:
+        """Whether the platform had its time to replace the last update of ours, if that ended badly."""
+        ours = plan.lineage(updates, self._key, self._known)
+        if not self._following or not ours or ours[-1].active:
+            self._failed_at = None
+            return False
+        now = self._clock.monotonic()
+        self._failed_at = now if self._failed_at is None else self._failed_at
+        replaces = _patiently(self._clock, self._pipeline.may_replace)
+        return now - self._failed_at >= self._settings.retry_grace if replaces is None else not replaces
+
+    def _start(self) -> None:
+        """Start an update; where it is not certain that it was, the next look tells."""
+        try:
+            update_id = self._pipeline.start(self._key.parameters)
+        except UnavailableError:
+            self._failed_starts += 1
+            if self._failed_starts >= _START_ATTEMPTS:
+                raise
+            update_id = None
+        if update_id is None:
+            self._clock.sleep(self._settings.poll_interval)
+            return
+        self._started[update_id] = self._clock.monotonic()
+        self._following = True
+        get_logger().info("dlt-trigger.update_started", update_id=update_id)
+        self._remember_ids([update_id])
+
+    def _note(self, step: plan.Step) -> None:
+        """Tell people and the ledger what is waited for."""
+        if isinstance(step, plan.AwaitTurn):
+            if step.update.id != self._awaited:
+                get_logger().info("dlt-trigger.awaiting_turn", update_id=step.update.id, state=step.update.state)
+                self._awaited = step.update.id
+            self._progress(waiting_for=step.update.id, state=step.update.state)
+        elif isinstance(step, plan.Follow | plan.Settle):
+            self._remember(step.updates)
+            tip = step.updates[-1]
+            done, total = self._flows(step.updates) if tip.phase == "running" else (0, 0)
+            self._progress(update=tip.id, state=tip.state, flows=f"{done}/{total}")
+
+    def _flows(self, updates: tuple[plan.Update, ...]) -> tuple[int, int]:
+        """Look how far the update is; that it cannot be told is no reason to end the wait."""
+        try:
+            self._log.read(updates)
+        except EcommError as error:
+            get_logger().debug("dlt-trigger.log_unread", reason=error.message)
+        return plan.progress(self._log.events, updates[-1].id)
+
+    def _remember(self, updates: tuple[plan.Update, ...]) -> None:
+        new = [update for update in updates if update.id not in self._known]
+        for update in new:
+            event = "update_replaced" if update.succeeds else "update_adopted"
+            get_logger().info(f"dlt-trigger.{event}", update_id=update.id, cause=update.cause, state=update.state)
+        self._remember_ids([update.id for update in new])
+
+    def _remember_ids(self, update_ids: list[str]) -> None:
+        """Write down, before waiting, what a new process must find again."""
+        if update_ids:
+            self._known += update_ids
+            self._context.record.remote |= {"update_id": self._known[-1], "update_ids": list(self._known)}
+            self._context.checkpoint()
+
+    def _failure(self, updates: tuple[plan.Update, ...]) -> EcommError:
+        self._remember(updates)
+        try:
+            self._record(updates)
+        except EcommError as error:
+            get_logger().warning("dlt-trigger.log_unread", reason=error.message)
+        tip, url = updates[-1], self._pipeline.url(updates[-1].id)
+        summary = plan.summarise(self._log.events, tip.id) or "the event log does not say why"
+        if tip.phase == "cancelled":
+            message = f"update {tip.id} of pipeline {self._pipeline.id} was cancelled on the platform"
+            return CancelledError(message, next_step=f"see who did at {url}; then run the same command again")
+        message = f"update {tip.id} of pipeline {self._pipeline.id} failed: {summary}"
+        if plan.is_capacity(summary):
+            return UnavailableError(message, next_step=f"there was no compute: run the same command later; {url}")
+        return UpstreamFailedError(message, next_step=f"mend the cause ({url}), then run the same command again")
+
+    def _timed_out(self, step: plan.Step, exhausted: str) -> TimedOutError:
+        again = "the same command waits on"
+        if isinstance(step, plan.Follow | plan.Settle):
+            tip = step.updates[-1]
+            message = f"update {tip.id} is {tip.state} after {self._budgets.spent[exhausted]:.0f} s"
+            again = f"it goes on at {self._pipeline.url(tip.id)}; {again}"
+        elif isinstance(step, plan.AwaitTurn):
+            other = step.update
+            message = f"update {other.id}, which is not of this run, is still {other.state}"
+            again = f"look at {self._pipeline.url(other.id)}; {again}"
+        else:
+            message = f"pipeline {self._pipeline.id} took no update"
+        limit = self._settings.queue_timeout if exhausted == "queue" else self._settings.run_timeout
+        variable = f"ECOMM_DLT_{exhausted.upper()}_TIMEOUT"
+        return TimedOutError(f"{message}; {variable} is {limit} s", next_step=again)
+
+    def _stop_ours(self) -> None:
+        """Cancel the active update if it is ours, and see it end; what goes wrong is told, not raised."""
+        deadline = self._clock.monotonic() + _STOPS_WITHIN
+        asked = False
+        try:
+            while self._clock.monotonic() < deadline:
+                ours = plan.lineage(self._survey(), self._key, self._known)
+                if not ours or not ours[-1].active:
+                    break
+                self._remember(ours)
+                if not asked:
+                    self._pipeline.stop()
+                    asked = True
+                self._clock.sleep(min(self._settings.poll_interval, 1.0))
+            get_logger().info("dlt-trigger.stopped_update", asked=asked, update_id=self._known[-1:])
+        except EcommError as error:
+            get_logger().warning("dlt-trigger.not_stopped", reason=error.message, update_ids=self._known)
+
+    def _record(self, updates: tuple[plan.Update, ...]) -> None:
+        """Fill the record from the event log, once that has arrived at the update's end."""
+        _patiently(self._clock, lambda: self._log.read(updates, afresh=True))
+        deadline = self._clock.monotonic() + _LOG_ARRIVES_WITHIN
+        while not plan.ended(self._log.events, updates[-1].id) and self._clock.monotonic() < deadline:
+            self._clock.sleep(0.5)
+            _patiently(self._clock, lambda: self._log.read(updates, afresh=True))
+        figures = plan.collect(self._log.events, [update.id for update in updates])
+        record = self._context.record
+        record.figures = {
+            "updates": [{"id": update.id, "cause": update.cause, "state": update.state} for update in updates],
+            "queue_seconds": round(self._budgets.spent["queue"], 3),
+            "run_seconds": round(self._budgets.spent["run"], 3),
+            **figures.as_dict(),
+        }
+        record.rows_in = sum(rows for table, rows in figures.tables.items() if table.startswith("bronze."))
+        record.rows_out = sum(rows for table, rows in figures.tables.items() if table.startswith("silver."))
+        _find(self._context, figures)
+
+
+def _find(context: StageContext, figures: plan.Figures) -> None:
+    for dataset, rows in figures.rescued.items():
+        message = f"{rows} rows of {dataset} hold values that fit none of its columns; they are in _rescued_data"
+        context.record.find("P3", "schema_drift", message)
+    for dataset, rows in sorted(figures.dropped.items()):
+        message = f"{rows} rows were kept out of {dataset} by its expectations; silver.quarantine tells why"
+        context.record.find("P2", "rows_dropped", message)
+
+
+def _began(context: StageContext) -> datetime:
+    """An instant before which no update of this run was created, by a clock that may go wrong."""
+    begun = datetime.strptime(context.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
+    return min(begun, context.record.started_at) - _CLOCK_SKEW
+
+
+class _EventLog:
+    """The event log since a lineage began; it is read from where it was left."""
+
+    def __init__(self, pipeline: Pipeline) -> None:
+        self._pipeline = pipeline
+        self._events: dict[str, plan.Event] = {}
+
+    @property
+    def events(self) -> Iterable[plan.Event]:
+        """What was read so far."""
+        return self._events.values()
+
+    def read(self, updates: tuple[plan.Update, ...], *, afresh: bool = False) -> None:
+        """Read what is new, or all of it: entries may arrive late, with earlier times."""
+        newest = max((event.timestamp for event in self.events), default="")
+        for event in self._pipeline.events(_iso(updates[0].created) if afresh or not newest else newest):
+            self._events[event.id] = event
+
+
+def _iso(milliseconds: int) -> str:
+    instant = datetime.fromtimestamp(milliseconds / 1000, UTC) - timedelta(seconds=1)
+    return instant.strftime("%Y-%m-%dT%H:%M:%S.") + f"{instant.microsecond // 1000:03d}Z"
