@@ -270,8 +270,8 @@ class Expectation:
 class Figures:
     """What a lineage did.
 
-    `tables` is rows written by table, `expectations` by dataset and name, `dropped` rows that an expectation kept out, by
-    dataset, `rescued` rows of which something did not fit the table's columns, by dataset.
+    `tables` is rows written by table, `expectations` by dataset and name, `dropped` rows that an expectation kept out,
+    by dataset, `rescued` rows of which something did not fit the table's columns, by dataset.
     A table that the platform wrote twice (an update failed half-way and was replaced) is counted twice.
     """
 

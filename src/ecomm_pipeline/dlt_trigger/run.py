@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.settings import DltTrigger, DltTriggerSettings
     from ecomm_pipeline.stage import StageContext
 
-__all__ = ["Pipeline", "update_pipeline"]
+__all__ = ["Pipeline", "Trigger", "update_pipeline"]
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def update_pipeline(context: StageContext, settings: DltTriggerSettings) -> None
     """
     pipeline = Pipeline(connect(settings.databricks), settings.dlt.pipeline_id)
     with Progress(context.stage, context.clock) as progress:
-        _Trigger(context, settings.dlt, pipeline, progress).run()
+        Trigger(context, settings.dlt, pipeline, progress).run()
 
 
 class Pipeline:
@@ -184,7 +184,7 @@ def _patiently(clock: Clock, call: Callable[[], T]) -> T:
             pause = min(2 * pause, 30.0)
 
 
-class _Trigger:
+class Trigger:
     """One try of the stage: what it knows between two looks at the pipeline."""
 
     def __init__(self, context: StageContext, settings: DltTrigger, pipeline: Pipeline, progress: Progress) -> None:
