@@ -104,6 +104,40 @@ def load(  # noqa: PLR0913 (the options of a command)
     typer.echo(f"\r{loaded.days:,} days, {loaded.lines:,} order lines read; rows written: {counts}", err=True)
 
 
+@app.command()
+def fault(  # noqa: PLR0913 (the options of a command)
+    service: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    kind: Annotated[str | None, typer.Argument(show_default=False)] = None,
+    home: HomeOption = _HOME,
+    times: Annotated[int | None, typer.Option(help="Strike so often, then stop.")] = None,
+    seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: an option of the fault.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the kinds, and which are on.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Switch all off, or all of SERVICE.")] = False,
+) -> None:
+    """Make something go wrong: a fault of a service, until it has struck --times, after --seconds, or until --clear."""
+    sandbox = _sandbox(home)
+    if list_:
+        _list_faults(sandbox)
+    elif clear:
+        sandbox.clear_faults(service or "")
+    elif service and kind:
+        sandbox.fault(service, kind, times=times, seconds=seconds, **_pairs("--set", set_ or []))
+    else:
+        message = "name SERVICE and KIND, or --list, or --clear"
+        raise typer.BadParameter(message)
+
+
+def _list_faults(sandbox: Sandbox) -> None:
+    from ecomm_sandbox.faults import CATALOGUE
+
+    on = {(name, fault["kind"]) for name, faults in sandbox.faults().items() for fault in faults} if sandbox.home.exists else set()
+    for name, kinds in CATALOGUE.items():
+        for kind, entry in kinds.items():
+            options = " ".join(f"--set {option}={default!r}" for option, default in entry.options.items())
+            typer.echo(f"{'*' if (name, kind) in on else ' '} {name:<11}{kind:<17}{entry.about}  {options}".rstrip())
+
+
 def _show_load(day: date, lines: int) -> None:
     if sys.stderr.isatty():
         typer.echo(f"\r{day}  {lines:,} order lines", nl=False, err=True)
@@ -119,10 +153,18 @@ def _mix(text: str) -> dict[str, float]:
 
 def _ports(texts: list[str]) -> dict[str, int]:
     try:
-        return {name: int(number) for name, number in (text.split("=") for text in texts)}
+        return {name: int(number) for name, number in _pairs("--port", texts).items()}
     except ValueError as error:
         message = "--port takes NAME=NUMBER, as in --port postgres=5432"
         raise typer.BadParameter(message) from error
+
+
+def _pairs(option: str, texts: list[str]) -> dict[str, str]:
+    pairs = [text.partition("=") for text in texts]
+    if not all(equals for _, equals, _ in pairs):
+        message = f"{option} takes NAME=VALUE"
+        raise typer.BadParameter(message)
+    return {name: value for name, _, value in pairs}
 
 
 def main() -> None:

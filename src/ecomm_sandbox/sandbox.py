@@ -10,10 +10,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from ecomm_sandbox import postgres, s3
-from ecomm_sandbox.services import DEFAULT, all_services
+from ecomm_sandbox import postgres, s3, sql_faults
+from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Kind
+from ecomm_sandbox.services import DEFAULT, all_services, http
 from ecomm_sandbox.state import Home, SandboxError, State
 from ecomm_sandbox.supervisor import Progress, Status, Supervisor
 
@@ -105,12 +106,72 @@ class Sandbox:
                 return loader.load_files(connection, files, options.timezone or "Europe/London", progress)
             return loader.load_days(connection, _generated(options), progress)
 
+    def fault(
+        self, service: str, kind: str, *, times: int | None = None, seconds: float | None = None, **options: object
+    ) -> None:
+        """Switch a fault on. `times` and `seconds` bound it; else it stays until `clear_faults`.
+
+        Raises `SandboxError` for a kind or option that the service does not have; `CATALOGUE` lists them.
+        """
+        known = CATALOGUE.get(service, {})
+        entry = known.get(kind)
+        if service not in CATALOGUE or (known and entry is None):
+            message = f"no fault {kind!r} of {service!r}"
+            raise SandboxError(message, next_step="see `ecomm-sandbox fault --list`")
+        if entry is not None and entry.by == "sql":
+            _apply_sql_fault(self.home, kind, entry, times, seconds, options)
+            return
+        body = {"kind": kind, "times": times, "seconds": seconds, **options}
+        http("PUT", self._faults_url(service), {name: value for name, value in body.items() if value is not None}, token=self._token(service))
+
+    def clear_faults(self, service: str = "") -> None:
+        """Switch the faults of a service off, or of all that run, and take those in the database back."""
+        running = {one.name for one in self.status() if one.state == "running"}
+        for name in [service] if service else CATALOGUE:
+            behind = "proxy" if name in PROXY_SERVICES else name
+            if behind in running or service:
+                http("DELETE", self._faults_url(name), token=self._token(name))
+        if self.state.undo and service in ("", "postgres"):
+            sql_faults.clear(self.home)
+
+    def faults(self) -> dict[str, list[dict[str, Any]]]:
+        """Tell which faults are on, by service."""
+        running = {one.name for one in self.status() if one.state == "running"}
+        found: dict[str, list[dict[str, Any]]] = {}
+        for name in CATALOGUE:
+            if ("proxy" if name in PROXY_SERVICES else name) in running:
+                found[name] = list(http("GET", self._faults_url(name), token=self._token(name))["faults"])
+        found.setdefault("postgres", []).extend({"kind": kind} for _, kind, _ in self.state.undo)
+        return found
+
+    def _faults_url(self, service: str) -> str:
+        ports = self.state.ports
+        port = ports.get("proxy" if service in PROXY_SERVICES else service)
+        if port is None:
+            message = f"{service} was never up in {self.home.folder}"
+            raise SandboxError(message, next_step="run `ecomm-sandbox up`")
+        return f"http://127.0.0.1:{port}/sandbox/faults" + (f"/{service}" if service in PROXY_SERVICES else "")
+
+    def _token(self, service: str) -> str:
+        return self.state.secrets.get(f"{service}-token", "")
+
     def empty(self) -> None:
         """Remove all rows of the shop from Postgres."""
         from ecomm_sandbox import loader
 
         with closing(self.connect()) as connection:
             loader.empty(connection)
+
+
+def _apply_sql_fault(  # noqa: PLR0913 (a fault's parts)
+    home: Home, kind: str, entry: Kind, times: int | None, seconds: float | None, options: dict[str, object]
+) -> None:
+    unknown = sorted(set(options) - set(entry.options))
+    if unknown or times is not None or seconds is not None:
+        what = f"has no option {', '.join(unknown)}" if unknown else "stays until it is cleared"
+        message = f"{kind} {what}"
+        raise SandboxError(message, next_step=f"its options: {', '.join(entry.options) or 'none'}")
+    sql_faults.apply(home, kind, {**entry.options, **options})
 
 
 def _generated(options: LoadOptions) -> Iterator[Day]:
