@@ -1,0 +1,370 @@
+"""The balance sheet: ask Postgres, the files, Bronze, Silver, Gold and the KPI tables, and compare.
+
+The lakehouse is asked one statement a hop, whatever the number of tables and dates; Postgres one for all windows. The
+files are read back while it answers.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, Final
+
+from ecomm_pipeline.contract import CONTRACT
+from ecomm_pipeline.databricks import Warehouse, connect
+from ecomm_pipeline.errors import ConfigurationError
+from ecomm_pipeline.layout import MANIFEST_NAME
+from ecomm_pipeline.manifest import Manifest
+from ecomm_pipeline.progress import Progress
+from ecomm_pipeline.reconciler import files, plan, show, sql
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from ecomm_pipeline.dates import BusinessDate
+    from ecomm_pipeline.reconciler.plan import Amount, Changes, Day, KeyDifferences, Measures, SalesDay
+    from ecomm_pipeline.reconciler.source import Source
+    from ecomm_pipeline.settings import ReconcilerSettings
+    from ecomm_pipeline.stage import StageContext
+
+__all__ = ["reconcile"]
+
+THROUGH: Final = ("gold", "kpi")
+_PARALLEL_FILES: Final = 4
+_PARALLEL_LISTINGS: Final = 16
+
+Place = tuple[str, str]
+"""A table and a business date."""
+
+
+def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: str = "kpi") -> None:
+    """Prove that rows and money add up for the dates of the context, from Postgres through Gold or the KPI tables.
+
+    Fills the record: `rows_in` extracted and `rows_out` kept rows; figures `through`, `balanced`, `sheet` (see
+    `plan.sheet`) and `problems` (a sentence each); findings for what is explained and odd. On a terminal the sheet is
+    printed too. Raises `NotReconciledError` or `MissingSourceError` when something is not explained.
+    """
+    if through not in THROUGH:
+        message = f"--through: {through!r} is not how far to prove"
+        raise ConfigurationError(message, next_step=f"use one of {', '.join(THROUGH)}")
+    with ExitStack() as stack:
+        figures = _collect(context, settings, through, stack)
+    days, sales = figures.days, figures.sales
+    problems = [problem for day in days for problem in plan.problems_of_day(day)]
+    problems += [p for day in sales for p in plan.problems_of_sales(day, through=through, dates=context.dates)]
+    if through == "kpi":
+        problems += plan.problems_of_customers(*figures.customers, dates=context.dates)
+    _record(context, days, sales, problems, through)
+    if sys.stdout.isatty():
+        print(show.sheet(context.record.figures["sheet"], problems))
+    if error := plan.error_of(problems, context.dates):
+        raise error
+
+
+def _record(
+    context: StageContext, days: Sequence[Day], sales: Sequence[SalesDay], problems: Sequence[plan.Problem], through: str
+) -> None:
+    record = context.record
+    record.rows_in = sum(day.extracted.rows for day in days)
+    record.rows_out = sum(day.kept.rows for day in days)
+    record.figures = {
+        "through": through,
+        "balanced": not problems,
+        "sheet": plan.sheet(days, sales),
+        "problems": [problem.message for problem in problems],
+    }
+    record.findings.extend(plan.findings(days))
+
+
+@dataclass(slots=True)
+class _Figures:
+    days: list[Day]
+    sales: list[SalesDay]
+    customers: tuple[Measures, Measures]
+
+
+def _collect(context: StageContext, settings: ReconcilerSettings, through: str, stack: ExitStack) -> _Figures:
+    manifests = _manifests(context, settings.business.tables)
+    chosen = {place: plan.newest(found, context.run_id) for place, found in manifests.items()}
+    extracts = {place: manifest for place, manifest in chosen.items() if manifest is not None}
+    warehouse = Warehouse(
+        connect(settings.databricks), settings.databricks.warehouse_id, settings.databricks.catalog, context.clock
+    )
+    lake = _Lakehouse(warehouse, context, settings.business.business_timezone)
+    source = _open_source(settings, stack) if settings.reconciler.check_source else None
+    pool = stack.enter_context(ThreadPoolExecutor(2, "reconciler"))
+    counted = pool.submit(source.count, list(extracts.values())) if source else None
+    answered = pool.submit(lake.ask, extracts, through)
+    counts = _count_files(context, extracts)
+    answered.result()
+    now = counted.result() if counted else {}
+    days = [
+        _day(place, date, chosen[place], now.get(place), counts.get(place), lake, manifests[place])
+        for date in context.dates
+        for place in ((table, str(date)) for table in settings.business.tables)
+    ]
+    if source:
+        days = _explain(context, settings, source, warehouse, days, manifests)
+    return _Figures(days, lake.sales, lake.customers)
+
+
+def _open_source(settings: ReconcilerSettings, stack: ExitStack) -> Source:
+    from ecomm_pipeline.reconciler.source import open_source
+
+    return stack.enter_context(open_source(settings.postgres, settings.extractor))
+
+
+# --- the store --------------------------------------------------------------------------------------------------------
+
+
+def _manifests(context: StageContext, tables: Iterable[str]) -> dict[Place, list[Manifest]]:
+    """Read the manifests of all runs, by table and date."""
+    places = [(table, date) for date in context.dates for table in tables]
+    with ThreadPoolExecutor(_PARALLEL_LISTINGS) as pool:
+        listed = list(pool.map(lambda place: _manifest_keys(context, *place), places))
+    keys = [key for found in listed for key in found]
+    contents = dict(zip(keys, context.store.get_all(keys), strict=True))
+    read = {key: Manifest.from_json(content, key=key) for key, content in contents.items() if content is not None}
+    return {
+        (table, str(date)): [read[key] for key in found if key in read]
+        for (table, date), found in zip(places, listed, strict=True)
+    }
+
+
+def _manifest_keys(context: StageContext, table: str, date: BusinessDate) -> list[str]:
+    folder = context.layout.extracts(table, date)
+    return [key for key in context.store.keys(folder) if key.endswith(f"/{MANIFEST_NAME}")]
+
+
+@dataclass(slots=True)
+class _Count:
+    """What the files of one extract hold, and what is wrong with them."""
+
+    amount: Amount
+    damaged: tuple[str, ...] = ()
+
+
+def _count_files(context: StageContext, extracts: dict[Place, Manifest]) -> dict[Place, _Count]:
+    """Read every file of every extract back, and count it."""
+    done = rows = 0
+    counts = {}
+    with Progress("reconciler", context.clock) as progress, ThreadPoolExecutor(_PARALLEL_FILES) as pool:
+        for place, count in zip(
+            extracts, pool.map(lambda manifest: _count_extract(context, manifest), extracts.values()), strict=True
+        ):
+            counts[place] = count
+            done, rows = done + 1, rows + count.amount.rows
+            progress(extracts=f"{done}/{len(extracts)}", rows=rows)
+    return counts
+
+
+def _count_extract(context: StageContext, manifest: Manifest) -> _Count:
+    table = CONTRACT.get(manifest.table)
+    money = sql.factors(table) if table else ()
+    amount = plan.Amount(0, Decimal(0) if money else None)
+    damaged = []
+    for file in manifest.files:
+        key = _key(context, manifest, file.name)
+        found = files.count(context.store.chunks(key), compressed=file.name.endswith(".gz"), money=money)
+        amount += found.amount
+        if found.sha256 != file.sha256:
+            damaged.append(f"{key} is not what was written: its SHA-256 is {found.sha256}, the manifest's {file.sha256}")
+        elif found.broken:
+            damaged.append(f"{key} cannot be read: {found.broken}")
+    return _Count(amount, tuple(damaged))
+
+
+def _key(context: StageContext, manifest: Manifest, name: str) -> str:
+    from datetime import date
+
+    from ecomm_pipeline.dates import BusinessDate
+
+    return context.layout.part(manifest.table, BusinessDate(date.fromisoformat(manifest.date)), manifest.run_id, name)
+
+
+# --- the lakehouse ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Lakehouse:
+    """The answers of the lakehouse, by table and date."""
+
+    warehouse: Warehouse
+    context: StageContext
+    timezone: str
+    bronze: dict[Place, dict[tuple[str, str], tuple[Amount, int]]] = field(default_factory=dict)
+    states: dict[Place, list[dict[str, str | None]]] = field(default_factory=dict)
+    sales: list[SalesDay] = field(default_factory=list)
+    customers: tuple[Measures, Measures] = field(default_factory=lambda: ({}, {}))
+
+    def ask(self, extracts: dict[Place, Manifest], through: str) -> None:
+        """Ask one statement a hop."""
+        tables = [table for table in dict.fromkeys(table for table, _ in extracts) if table in CONTRACT]
+        if tables:
+            self._ask_bronze(tables)
+        listed: dict[str, list[tuple[str, str, str]]] = {}
+        for (table, date), manifest in extracts.items():
+            if table in CONTRACT:
+                listed.setdefault(table, []).extend((date, manifest.run_id, file.name) for file in manifest.files)
+        listed = {table: found for table, found in listed.items() if found}
+        if listed:
+            for row in self.warehouse.query(sql.silver(listed, self.context.dates)).dicts():
+                self.states.setdefault(_place(row), []).append(row)
+        self._ask_sales(through)
+
+    def _ask_bronze(self, tables: list[str]) -> None:
+        for row in self.warehouse.query(sql.bronze(tables, self.context.dates)).dicts():
+            file = (row["run_id"] or "", row["file"] or "")
+            self.bronze.setdefault(_place(row), {})[file] = (_amount(row), int(row["rescued"] or 0))
+
+    def _ask_sales(self, through: str) -> None:
+        found: dict[str, dict[str, Measures]] = {}
+        for row in self.warehouse.query(sql.sales(self.context.dates, self.timezone)).dicts():
+            found.setdefault(row["date"] or "", {})[row["table_name"] or ""] = _measures(row)
+        if through == "kpi":
+            totals: dict[str, Measures] = {}
+            for row in self.warehouse.query(sql.kpis(sorted(date for date in found if date))).dicts():
+                of_date = found.setdefault(row["date"], {}) if row["date"] else totals
+                of_date[row["table_name"] or ""] = _measures(row)
+            self.customers = (totals.get("sales_analytics", {}), totals.get("agg_customer_kpi", {}))
+        self.sales = [plan.SalesDay(date, tables) for date, tables in sorted(found.items())]
+
+
+def _place(row: dict[str, str | None]) -> Place:
+    return row["table_name"] or "", row["date"] or ""
+
+
+def _amount(row: dict[str, str | None]) -> Amount:
+    money = row["money"]
+    return plan.Amount(int(row["row_count"] or 0), None if money is None else Decimal(money))
+
+
+def _measures(row: dict[str, str | None]) -> Measures:
+    return {name: Decimal(value) for name, value in row.items() if name not in {"table_name", "date"} and value is not None}
+
+
+def _day(
+    place: Place,
+    date: BusinessDate,
+    manifest: Manifest | None,
+    source: Amount | None,
+    count: _Count | None,
+    lake: _Lakehouse,
+    manifests: Sequence[Manifest],
+) -> Day:
+    """Put the figures of a table and date together."""
+    table = place[0]
+    if manifest is None or count is None:
+        return plan.Day(table, date)
+    money = Decimal(0) if table in CONTRACT and CONTRACT[table].money else None
+    nothing = plan.Amount(0, money)
+    loaded = lake.bronze.get(place, {})
+    own = [loaded[name] for name in ((manifest.run_id, file.name) for file in manifest.files) if name in loaded]
+    listed = {(other.run_id, file.name) for other in manifests for file in other.files}
+    states = lake.states.get(place, [])
+
+    def of_state(state: str) -> Amount:
+        return sum((_amount(row) for row in states if row["state"] == state), nothing)
+
+    return plan.Day(
+        table,
+        date,
+        manifest,
+        source=source,
+        extracted=count.amount,
+        damaged=count.damaged,
+        in_lakehouse=table in CONTRACT,
+        bronze=sum((amount for amount, _ in own), nothing),
+        rescued=sum(rescued for _, rescued in own),
+        orphans=sum((amount for name, (amount, _) in loaded.items() if name not in listed), nothing),
+        kept=of_state("kept"),
+        kept_in_silver=sum((Decimal(row["silver_money"] or 0) for row in states if row["state"] == "kept"), Decimal(0)),
+        superseded=of_state("superseded"),
+        quarantined={row["reason"] or "": _amount(row) for row in states if row["state"] == "quarantined"},
+        in_quarantine=of_state("in_quarantine").rows,
+        lost=of_state("lost"),
+    )
+
+
+# --- why Postgres' window differs from the extract ----------------------------------------------------------------------
+
+
+def _explain(
+    context: StageContext,
+    settings: ReconcilerSettings,
+    source: Source,
+    warehouse: Warehouse,
+    days: Sequence[Day],
+    manifests: dict[Place, list[Manifest]],
+) -> list[Day]:
+    """Compare, by key, the windows whose rows or money differ from their extract, and say what became of the rows."""
+    from dataclasses import replace
+
+    differing = [day for day in days if day.in_lakehouse and not day.damaged and day.source not in (None, day.extracted)]
+    found = [(day, _compare(context, source, day)) for day in differing]
+    loaded = _loaded(warehouse, [(day.table, keys) for day, keys in found])
+    explained: dict[int, Day] = {}
+    for day, keys in found:
+        manifest = day.manifest
+        if manifest is None:
+            continue
+        late = plan.cover(
+            keys.late,
+            loaded=loaded.get(day.table, frozenset()),
+            until=manifest.window.until,
+            lookback=timedelta(seconds=settings.extractor.lookback),
+            next_extracted=_is_extracted(context, day.table, day.date.plus(1), manifests),
+        )
+        explained[id(day)] = replace(day, changes=_changes(source, day.table, keys, tuple(late)))
+    return [explained.get(id(day), day) for day in days]
+
+
+def _compare(context: StageContext, source: Source, day: Day) -> KeyDifferences:
+    manifest = day.manifest
+    if manifest is None:
+        return plan.KeyDifferences()
+    contract = CONTRACT[day.table]
+    extracted: dict[plan.Key, plan.Version] = {}
+    for file in manifest.files:
+        chunks = context.store.chunks(_key(context, manifest, file.name))
+        compressed = file.name.endswith(".gz")
+        extracted |= dict(files.versions(chunks, compressed=compressed, key=contract.key, money=sql.factors(contract)))
+    return plan.compare_keys(source.versions(manifest), extracted)
+
+
+def _changes(source: Source, table: str, keys: KeyDifferences, late: tuple[plan.LateRow, ...]) -> Changes:
+    existing = source.existing(table, keys.gone) if keys.gone else set()
+    nothing = plan.Amount()
+
+    def together(alive: bool) -> Amount:  # noqa: FBT001 (a nested function)
+        return sum((plan.Amount(1, v.money) for key, v in keys.gone.items() if (key in existing) is alive), nothing)
+
+    return plan.Changes(late=late, moved=together(True), deleted=together(False), altered=keys.altered)  # noqa: FBT003
+
+
+def _loaded(
+    warehouse: Warehouse, found: Sequence[tuple[str, KeyDifferences]]
+) -> dict[str, frozenset[tuple[plan.Key, str]]]:
+    """Ask Bronze which of the late versions it holds from any extract."""
+    late = [[table, *row.key, row.updated_at] for table, keys in found for row in keys.late]
+    if not late:
+        return {}
+    tables = list(dict.fromkeys(table for table, keys in found if keys.late))
+    answer = warehouse.query(sql.late_in_bronze(tables), {"late": json.dumps(late, ensure_ascii=False)})
+    loaded: dict[str, set[tuple[plan.Key, str]]] = {}
+    for row in answer.dicts():
+        _, *key, updated_at = json.loads(row["version"] or "[]")
+        loaded.setdefault(row["table_name"] or "", set()).add((tuple(key), updated_at))
+    return {table: frozenset(versions) for table, versions in loaded.items()}
+
+
+def _is_extracted(
+    context: StageContext, table: str, date: BusinessDate, manifests: dict[Place, list[Manifest]]
+) -> bool:
+    known = manifests.get((table, str(date)))
+    return bool(_manifest_keys(context, table, date) if known is None else known)
