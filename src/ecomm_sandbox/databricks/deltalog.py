@@ -1,0 +1,109 @@
+"""What a Delta table's own log says about it, read without Spark: schema, comments, properties, commit times.
+
+The log's format: https://github.com/delta-io/delta/blob/master/PROTOCOL.md
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column as the log describes it; `json_type` is Spark's JSON form of the type."""
+
+    name: str
+    json_type: Any
+    nullable: bool
+    comment: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class TableState:
+    """A table at its newest version; times are milliseconds since 1970."""
+
+    version: int
+    columns: tuple[Column, ...]
+    comment: str | None
+    partition_columns: tuple[str, ...]
+    properties: dict[str, str] = field(hash=False)
+    created_ms: int = 0
+    modified_ms: int = 0
+
+
+def versions(table: Path) -> list[int]:
+    """The versions whose commit files exist, ascending; empty when the folder is no Delta table."""
+    log = table / "_delta_log"
+    if not log.is_dir():
+        return []
+    names = (path.name for path in log.iterdir())
+    return sorted(int(name[:20]) for name in names if len(name) == 25 and name.endswith(".json") and name[:20].isdigit())
+
+
+def read(table: Path) -> TableState | None:
+    """The table's state, or None when the folder holds no complete Delta table."""
+    found = versions(table)
+    return _read(str(table), found[-1], tuple(found), table.stat().st_ino) if found else None
+
+
+@lru_cache(maxsize=512)
+def _read(table: str, version: int, found: tuple[int, ...], _inode: int) -> TableState | None:
+    log = Path(table) / "_delta_log"
+    modified = 0
+    for number in reversed(found):
+        metadata: dict[str, Any] | None = None
+        for action in _actions(log / f"{number:020d}.json"):
+            if number == version and "commitInfo" in action:
+                modified = int(action["commitInfo"].get("timestamp") or 0)
+            metadata = action.get("metaData", metadata)
+        if metadata is not None:
+            return _state(metadata, version, modified)
+    return None
+
+
+def _actions(commit: Path) -> Iterator[dict[str, Any]]:
+    with commit.open(encoding="utf-8") as lines:
+        for line in lines:
+            if line.strip():
+                yield json.loads(line)
+
+
+def _state(metadata: dict[str, Any], version: int, modified: int) -> TableState:
+    columns = tuple(
+        Column(
+            item["name"],
+            item["type"],
+            bool(item.get("nullable", True)),
+            (item.get("metadata") or {}).get("comment"),
+        )
+        for item in json.loads(metadata["schemaString"])["fields"]
+    )
+    created = int(metadata.get("createdTime") or modified)
+    return TableState(
+        version=version,
+        columns=columns,
+        comment=metadata.get("description"),
+        partition_columns=tuple(metadata.get("partitionColumns") or ()),
+        properties=dict(metadata.get("configuration") or {}),
+        created_ms=created,
+        modified_ms=modified or created,
+    )
+
+
+def last_output_rows(table: Path) -> int | None:
+    """How many rows the newest commit wrote, by its own metrics."""
+    found = versions(table)
+    if not found:
+        return None
+    for action in _actions(table / "_delta_log" / f"{found[-1]:020d}.json"):
+        metrics = (action.get("commitInfo") or {}).get("operationMetrics") or {}
+        if "numOutputRows" in metrics:
+            return int(metrics["numOutputRows"])
+    return None

@@ -1,0 +1,1 @@
+"""Declarative pipelines: the Pipelines API, and a runtime for their source files."""
