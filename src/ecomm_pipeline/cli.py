@@ -5,10 +5,12 @@ Imports are inside the commands: `--help` must not wait for Spark's, dbt's or Da
 
 from __future__ import annotations
 
+import json
+import os
 import sys
 from datetime import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -123,15 +125,42 @@ def reconciler(
 
 
 @app.command()
-def run(
-    dates: DatesArgument,
-    run_id: Annotated[str, typer.Option(help="Continue the run of that id.")] = "",
+def dates(
+    date: DateOption,
+    form: Annotated[Literal["json", "single"], typer.Option(help="A JSON list, or the only date, bare.")] = "json",
 ) -> None:
-    """Run the whole pipeline here, from the workflows that Kubernetes runs."""
-    from ecomm_pipeline.runner.run import run_workflow
+    """Tell which business dates DATE means, for workflows to go through."""
     from ecomm_pipeline.settings import Business, load
 
-    run_workflow(_dates(dates, load(Business)), run_id=run_id or None)
+    found = _dates(date, load(Business))
+    print(found.only if form == "single" else json.dumps([str(day) for day in found]))
+
+
+@app.command()
+def run(
+    dates: DatesArgument,
+    run_id: Annotated[str, typer.Option(help="Go on with the run of that id.")] = "",
+    workflows: Annotated[
+        Path | None, typer.Option(envvar="ECOMM_WORKFLOWS_DIR", help="Rendered workflows; default those of ecomm.")
+    ] = None,
+    runs: Annotated[Path, typer.Option(envvar="ECOMM_RUNS_DIR", help="Where the logs go.")] = Path(".ecomm/runs"),
+) -> None:
+    """Run the whole pipeline here, from the workflows that Kubernetes runs."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.runner.run import find_workflows, run_workflow
+    from ecomm_pipeline.settings import Business, Run, load
+
+    business, clock = load(Business), SystemClock()
+    this_run = load(Run).model_copy(update={"run_id": run_id}) if run_id else load(Run)
+    run_workflow(
+        _dates(dates, business),
+        tables=business.tables,
+        run_id=_run_id(this_run, clock),
+        workflows=find_workflows(workflows),
+        runs=runs,
+        environment=os.environ,
+        clock=clock,
+    )
 
 
 @app.command()

@@ -1,0 +1,1 @@
+"""`ecomm run`: the workflows that Argo runs, with processes of this machine."""
