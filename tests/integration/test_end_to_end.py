@@ -19,7 +19,6 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
-
 from tests.support import oracle
 
 ROOT = Path(__file__).parents[2]
@@ -101,8 +100,8 @@ def lines(month, transactions):
         return oracle.read_lines(sorted(transactions.glob("*.csv")))
     with month.sandbox.connect() as connection, connection.cursor() as cursor:
         cursor.execute(
-            "SELECT i.order_id, i.line_number, i.product_id, i.quantity, i.unit_price, o.customer_id, o.status, o.ordered_at "
-            "FROM order_items i JOIN orders o USING (order_id)"
+            "SELECT i.order_id, i.line_number, i.product_id, i.quantity, i.unit_price, "
+            "o.customer_id, o.status, o.ordered_at FROM order_items i JOIN orders o USING (order_id)"
         )
         return [oracle.Line(*row[:7], row[7].astimezone(ZoneInfo(LONDON)).date()) for row in cursor]
 
@@ -118,11 +117,14 @@ TABLES = {
     "silver.dim_orders": "order_id, customer_id, status, ordered_at, updated_at",
     "silver.fact_orders": "order_id, line_number, product_id, quantity, unit_price, updated_at",
     "silver.quarantine": "table_name, reason, row",
-    "gold.sales_analytics": "order_id, line_number, sales_date, status, customer_id, country, product_id, description, quantity, gross_revenue, refund",
+    "gold.sales_analytics": "order_id, line_number, sales_date, status, customer_id, country, product_id, "
+    "description, quantity, gross_revenue, refund",
     "gold.agg_daily_sales": "sales_date, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue",
-    "kpi.agg_sales_kpi": "sales_date, orders, net_revenue, average_order_value, cancellation_rate, net_revenue_7d, net_revenue_change_7d",
+    "kpi.agg_sales_kpi": "sales_date, orders, net_revenue, average_order_value, cancellation_rate, net_revenue_7d, "
+    "net_revenue_change_7d",
     "kpi.agg_product_kpi": "sales_date, product_id, units, gross_revenue, refunds, net_revenue, orders, revenue_rank",
-    "kpi.agg_customer_kpi": "customer_id, first_order_date, last_order_date, orders, gross_revenue, net_revenue, recency_days, rfm_segment",
+    "kpi.agg_customer_kpi": "customer_id, first_order_date, last_order_date, orders, gross_revenue, net_revenue, "
+    "recency_days, rfm_segment",
 }
 
 
@@ -161,8 +163,8 @@ def test_each_day_of_agg_daily_sales_equals_the_independent_computation(month, e
 
 def test_each_day_of_agg_sales_kpi_equals_the_independent_computation(month, expected):
     rows = month.rows(
-        "SELECT sales_date, average_order_value, cancellation_rate, units_per_order, net_revenue_7d, net_revenue_change_7d "
-        "FROM kpi.agg_sales_kpi ORDER BY sales_date"
+        "SELECT sales_date, average_order_value, cancellation_rate, units_per_order, net_revenue_7d, "
+        "net_revenue_change_7d FROM kpi.agg_sales_kpi ORDER BY sales_date"
     )
     found = {
         date.fromisoformat(str(row[0])): tuple(None if value is None else Decimal(value) for value in row[1:])
