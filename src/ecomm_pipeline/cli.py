@@ -164,14 +164,17 @@ def run(
 
 
 @app.command()
-def status(dates: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO.")] = "") -> None:
+def status(
+    dates: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO; default the last 14 of the ledger.")] = "",
+    output: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print it.")] = "table",
+) -> None:
     """Show dates and stages from the ledger."""
     from ecomm_pipeline.settings import Business, load
     from ecomm_pipeline.settings import Store as StoreSettings
     from ecomm_pipeline.status.run import show_status
 
     business, store = load(Business), load(StoreSettings)
-    show_status(_dates(dates, business) if dates else None, *_store(store), tz=_zone(business))
+    show_status(_dates(dates, business) if dates else None, *_store(store), output=output)
 
 
 @app.command()

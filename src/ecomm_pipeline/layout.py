@@ -62,6 +62,11 @@ class Layout:
         """The folder of a date's ledger."""
         return self._under("ledger", f"date={date}")
 
+    @property
+    def ledgers(self) -> str:
+        """The folder of all dates' ledgers."""
+        return self._under("ledger")
+
     def record(self, date: BusinessDate, stage: str, table: str | None, run_id: str) -> str:
         """The key of the ledger's record of one stage run."""
         return f"{self.ledger(date)}/{stage}{f'-{table}' if table else ''}/{run_id}.json"

@@ -99,6 +99,11 @@ class Ledger:
         content = self._store.get(key)
         return None if content is None else _parse(content, key)
 
+    def dates(self) -> list[BusinessDate]:
+        """List the dates that have records, in order."""
+        days = (name.removeprefix("date=") for name in self._store.folders(self._layout.ledgers))
+        return [BusinessDate(date.fromisoformat(day)) for day in days]
+
     def of_date(self, date_: BusinessDate) -> list[Record]:
         """Read all records of a date, oldest first."""
         keys = [key for key in self._store.keys(self._layout.ledger(date_)) if key.endswith(".json")]

@@ -103,6 +103,14 @@ class Store:
         with self._errors("list", folder):
             return sorted(item["path"] for batch in obstore.list(self._s3, prefix=f"{folder}/") for item in batch)
 
+    def folders(self, folder: str) -> list[str]:
+        """List the names of the folders directly under a folder, sorted, with one request for a thousand of them."""
+        import obstore
+
+        with self._errors("list", folder):
+            listed = obstore.list_with_delimiter(self._s3, prefix=f"{folder}/")
+        return sorted(prefix.rstrip("/").rpartition("/")[2] for prefix in listed["common_prefixes"])
+
     @contextmanager
     def writer(self, key: str) -> Iterator[WritableFile]:
         """Open an object for streaming: it appears when the block ends, and never when the block raises.

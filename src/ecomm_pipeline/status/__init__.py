@@ -1,0 +1,1 @@
+"""`ecomm status`: dates and stages, from the ledger."""
