@@ -116,16 +116,12 @@ TABLES: Final[dict[str, Table]] = {
 
 STATUSES: Final = ("completed", "cancelled", "adjusted")
 
-RESCUED: Final = Column(
-    "_rescued_data", TEXT, "JSON of what the file held beside the contract's columns; NULL where nothing."
-)
+RESCUED: Final = Column("_rescued_data", TEXT, "JSON of what the file held beside the contract's columns; else NULL.")
 SOURCE_FILE: Final = Column("_source_file", TEXT, "The CSV file that the row was read from.")
 RUN_ID: Final = Column("_run_id", TEXT, "The run that extracted the row; sorts by the run's start.")
 BUSINESS_DATE: Final = Column("_date", DATE, "The business date that the row was extracted for.")
 LOADED_AT: Final = Column("_loaded_at", TIMESTAMP, "When Bronze read the file; UTC.")
-PROCESSED_AT: Final = Column(
-    "processed_at", TIMESTAMP, "When Silver processed the newest version this row is made from; UTC."
-)
+PROCESSED_AT: Final = Column("processed_at", TIMESTAMP, "When Silver processed the newest version in this row; UTC.")
 
 
 def bronze_columns(table: Table) -> tuple[Column, ...]:
@@ -163,9 +159,7 @@ SALES_ANALYTICS: Final = (
     Column("quantity", INT, "Units sold; negative where they came back."),
     Column("unit_price", PRICE, "The price of one unit on this line; the shop's currency."),
     Column("gross_revenue", MONEY, "quantity × unit_price where the order is completed, else 0; the shop's currency."),
-    Column(
-        "refund", MONEY, "−quantity × unit_price where the order is cancelled (a return is positive), else 0; currency."
-    ),
+    Column("refund", MONEY, "−quantity × unit_price where the order is cancelled, else 0; the shop's currency."),
     PROCESSED_AT,
 )
 
@@ -176,9 +170,7 @@ AGG_DAILY_SALES: Final = (
     Column("customers", BIGINT, "Distinct customers with an account who have a completed order."),
     Column("units", BIGINT, "Units on lines of completed orders with a positive quantity."),
     Column("gross_revenue", MONEY, "Σ quantity × unit_price over lines of completed orders; the shop's currency."),
-    Column(
-        "refunds", MONEY, "−Σ quantity × unit_price over lines of cancelled orders (positive); the shop's currency."
-    ),
+    Column("refunds", MONEY, "−Σ quantity × unit_price over lines of cancelled orders; the shop's currency."),
     Column("net_revenue", MONEY, "gross_revenue − refunds; the shop's currency."),
     PROCESSED_AT,
 )

@@ -28,7 +28,7 @@ def declare(table: contract.Table) -> None:
     """Declare the Silver table of a source table, and its flow into the quarantine."""
 
     @dp.temporary_view(name=f"{table.name}_typed", comment=f"The rows of bronze.{table.name}, typed.")
-    @dp.expect_all(silver.WARNING)
+    @dp.expect_all(silver.warnings(table))
     @dp.expect_all_or_drop(silver.DROPPING)
     def typed() -> DataFrame:
         return silver.accepted(spark.readStream.table(f"bronze.{table.name}"), table)
