@@ -119,7 +119,7 @@ TABLES = {
     "silver.quarantine": "table_name, reason, row",
     "gold.sales_analytics": "order_id, line_number, sales_date, status, customer_id, country, product_id, "
     "description, quantity, gross_revenue, refund",
-    "gold.agg_daily_sales": "sales_date, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue",
+    "gold.agg_daily_sales": "sales_date, orders, cancelled_orders, customers, units, gross_revenue, refunds",
     "kpi.agg_sales_kpi": "sales_date, orders, net_revenue, average_order_value, cancellation_rate, net_revenue_7d, "
     "net_revenue_change_7d",
     "kpi.agg_product_kpi": "sales_date, product_id, units, gross_revenue, refunds, net_revenue, orders, revenue_rank",
