@@ -297,7 +297,7 @@ def _job(item: Any) -> plan.Job:  # noqa: ANN401 (a JobItem)
 
 
 def _job_state(item: Any) -> plan.JobState:  # noqa: ANN401 (a JobItem)
-    """Tell the state by the finish code: 0 and 3 are success (the type of job decides which), 1 failure, 2 cancelled."""
+    """Tell the state by the finish code: 0 and 3 (by the type of job) are success, 1 failure, 2 cancelled."""
     if item.completed_at is None and item.finish_code < 0:
         return "running" if item.started_at else "pending"
     codes: dict[int, plan.JobState] = {0: "succeeded", 3: "succeeded", 2: "cancelled"}
@@ -405,7 +405,7 @@ class Refresher:
         self._failures: list[EcommError] = []
 
     def run(self, targets: list[plan.Target], commits: dict[str, datetime]) -> None:
-        """Refresh all, at most `settings.parallel` at a time; when none is on its way any more, raise what went wrong."""
+        """Refresh all, at most `settings.parallel` at a time; in the end, raise what went wrong."""
         self._context.record.figures = {"targets": self._figures}
         waiting, flights = list(targets), list[_Flight]()
         while waiting or flights:
