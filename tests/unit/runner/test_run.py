@@ -1,0 +1,348 @@
+"""`ecomm run` with real processes: a workflow of small shell commands in a folder of the test's own."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ecomm_pipeline.errors import ConfigurationError
+from ecomm_pipeline.runner.run import find_workflows, load_workflow
+
+RUN = "20260102T180000Z-1f3a"
+RETRY = {
+    "limit": 2,
+    "retryPolicy": "Always",
+    "expression": "asInt(lastRetry.exitCode) in [75, 143]",
+    "backoff": {"duration": "0.1s", "factor": 2},
+}
+ARGUMENTS = ("date", "not-before", "tables", "trigger")
+
+
+def shell(name, script, *, inputs=(), **fields):
+    """A container template that runs a script; `$1`… are its inputs."""
+    return {
+        "name": name,
+        "inputs": {"parameters": [{"name": one} for one in inputs]},
+        "container": {
+            "image": "none",
+            "command": ["sh", "-c", script, name],
+            "args": [f"{{{{inputs.parameters.{one}}}}}" for one in inputs],
+            "env": [{"name": "ECOMM_RUN_ID", "value": "{{workflow.creationTimestamp.Y}}-{{workflow.uid}}"}],
+        },
+        **fields,
+    }
+
+
+def task(name, template=None, *, after="", each=None, **arguments):
+    return {
+        "name": name,
+        "template": template or name,
+        "arguments": {"parameters": [{"name": key, "value": value} for key, value in arguments.items()]},
+        **({"depends": after} if after else {}),
+        **({"withParam": each} if each else {}),
+    }
+
+
+class Runner:
+    """`ecomm run` in a folder; `mark` in a script appends to the file `marks`, in order."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.marks = folder / "marks"
+        self.env = {
+            "PATH": f"{folder}:{os.environ['PATH']}",
+            "MARKS": str(self.marks),
+            "ECOMM_WORKFLOWS_DIR": str(folder / "workflows"),
+            "ECOMM_RUNS_DIR": str(folder / "runs"),
+        }
+        mark = folder / "mark"
+        mark.write_text('#!/bin/sh\necho "$*" >> "$MARKS"\n')
+        mark.chmod(0o755)
+
+    def define(self, *templates, name="batch-ecomm-pipeline", parallelism=None, tasks=()):
+        main = {"name": "main", "dag": {"tasks": list(tasks)}} | ({"parallelism": parallelism} if parallelism else {})
+        document = {
+            "apiVersion": "argoproj.io/v1alpha1",
+            "kind": "WorkflowTemplate",
+            "metadata": {"name": name},
+            "spec": {
+                "entrypoint": "main",
+                "arguments": {"parameters": [{"name": argument} for argument in ARGUMENTS]},
+                "templates": [*templates, main],
+            },
+        }
+        (self.folder / "workflows").mkdir(exist_ok=True)
+        (self.folder / "workflows" / "w.yaml").write_text(yaml.safe_dump(document))
+
+    def command(self, *args):
+        return [sys.executable, "-m", "ecomm_pipeline.cli", "run", "2026-01-02", "--run-id", RUN, *args]
+
+    def __call__(self, *args):
+        return subprocess.run(
+            self.command(*args), env=self.env, capture_output=True, text=True, check=False, timeout=60
+        )
+
+    def start(self):
+        return subprocess.Popen(self.command(), env=self.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def marked(self):
+        return self.marks.read_text().splitlines() if self.marks.exists() else []
+
+    def wait_for(self, mark):
+        for _ in range(300):
+            if mark in self.marked():
+                return
+            time.sleep(0.05)
+        pytest.fail(f"{mark} was never marked: {self.marked()}")
+
+
+@pytest.fixture
+def runner(tmp_path):
+    return Runner(tmp_path)
+
+
+def test_tasks_run_in_their_order_with_results_items_and_one_run_id(runner):
+    runner.define(
+        shell("plan", 'echo \'["x", "y"]\''),
+        shell("do", 'mark "do $1 $ECOMM_RUN_ID"', inputs=["what"]),
+        shell("close", 'mark "close $1"', inputs=["when"]),
+        tasks=[
+            task("close", after="each", when="{{workflow.parameters.date}} {{workflow.parameters.trigger}}"),
+            task("each", "do", after="plan", each="{{tasks.plan.outputs.result}}", what="{{item}}"),
+            task("plan"),
+        ],
+    )
+    done = runner()
+    assert done.returncode == 0, done.stderr
+    *each, close = runner.marked()
+    assert sorted(each) == ["do x 2026-1f3a", "do y 2026-1f3a"]
+    assert close == "close 2026-01-02 local"
+    lines = [re.sub(r"^ *[\d.]+ s +", "", line) for line in done.stdout.splitlines()[1:-1]]
+    assert [line.split()[0] for line in lines] == ["plan", "do", "do", "close"]
+    assert all(line.endswith("succeeded") for line in lines)
+
+
+def test_branches_run_at_the_same_time(runner):
+    """Each of two waits for the other's mark, so that one after the other would never end."""
+    meet = 'mark "$1"; until grep -qx "$2" "$MARKS"; do sleep 0.02; done'
+    runner.define(
+        shell("meet", meet, inputs=["me", "other"], activeDeadlineSeconds=20),
+        tasks=[task("a", "meet", me="a", other="b"), task("b", "meet", me="b", other="a")],
+    )
+    assert runner().returncode == 0
+
+
+def test_parallelism_is_a_bound(runner):
+    alone = 'mkdir "$MARKS.lock" || exit 1; sleep 0.05; rmdir "$MARKS.lock"'
+    runner.define(
+        shell("alone", alone, inputs=["n"]),
+        parallelism=1,
+        tasks=[task("each", "alone", each="[1, 2, 3, 4]", n="{{item}}")],
+    )
+    assert runner().returncode == 0
+
+
+FLAKY = 'mark try; test "$(wc -l < "$MARKS")" -ge 3 || { echo "error: not yet" >&2; exit 75; }'
+
+
+def test_what_a_retry_can_help_is_tried_again(runner):
+    runner.define(shell("flaky", FLAKY, retryStrategy=RETRY), tasks=[task("flaky")])
+    done = runner()
+    assert done.returncode == 0
+    assert runner.marked() == ["try"] * 3
+    assert "try 2" in done.stdout
+    assert "try 3" in done.stdout
+
+
+def test_a_failure_names_its_step_cause_and_how_to_go_on_and_gives_its_class(runner):
+    script = """
+    mark "$1"
+    echo '{"event": "dlt-trigger.failed", "failure_class": "not_reconciled"}' >&2
+    echo 'error: 3 rows of orders are missing' >&2
+    echo 'next:  look at the manifest' >&2
+    exit 65
+    """
+    runner.define(
+        shell("bad", script, inputs=["date"], retryStrategy=RETRY),
+        shell("never", "mark never"),
+        tasks=[task("bad", date="{{workflow.parameters.date}}"), task("never", after="bad")],
+    )
+    done = runner()
+    assert done.returncode == 65
+    assert runner.marked() == ["2026-01-02"], "neither tried again nor gone on"
+    assert "error: bad 2026-01-02 failed (not_reconciled, exit code 65): 3 rows of orders are missing" in done.stderr
+    assert f"next:  look at the manifest; go on with: ecomm run 2026-01-02 --run-id {RUN}" in done.stderr
+    assert "only this step: ECOMM_RUN_ID=2026-1f3a sh -c " in done.stderr
+    log = re.search(r"log: (\S+)\)", done.stderr)[1]
+    assert "3 rows of orders" in Path(log).read_text()
+
+
+@pytest.mark.parametrize(("code", "given"), [(75, 75), (78, 78), (3, 1)])
+def test_the_exit_code_is_that_of_the_first_failure_s_class(runner, code, given):
+    runner.define(shell("bad", f"exit {code}"), tasks=[task("bad")])
+    done = runner()
+    assert done.returncode == given
+    assert f"exit code {code}" in done.stderr
+
+
+def test_a_branch_that_runs_is_left_to_end_when_another_fails(runner):
+    runner.define(
+        shell("bad", 'until grep -q begun "$MARKS"; do sleep 0.02; done; exit 65'),
+        shell("slow", "mark begun; sleep 0.5; mark ended"),
+        shell("after", "mark after"),
+        tasks=[task("bad"), task("slow"), task("after", after="slow")],
+    )
+    assert runner().returncode == 65
+    assert runner.marked() == ["begun", "ended"]
+
+
+def test_a_step_that_takes_too_long_is_stopped_and_counts_as_terminated(runner):
+    runner.define(
+        shell("slow", "mark try; exec sleep 60", activeDeadlineSeconds=1, retryStrategy={**RETRY, "limit": 1}),
+        tasks=[task("slow")],
+    )
+    began = time.monotonic()
+    done = runner()
+    assert time.monotonic() - began < 20
+    assert (done.returncode, runner.marked()) == (143, ["try", "try"])
+
+
+def test_the_same_run_id_goes_on_after_what_has_succeeded(runner):
+    runner.define(
+        shell("first", "mark first; echo result"),
+        shell("flaky", 'mark "flaky $1"; test "$(grep -c flaky "$MARKS")" = 2', inputs=["x"]),
+        tasks=[task("first"), task("flaky", after="first", x="{{tasks.first.outputs.result}}")],
+    )
+    assert runner().returncode == 1
+    done = runner()
+    assert done.returncode == 0
+    assert runner.marked() == ["first", "flaky result", "flaky result"]
+    assert re.search(r"first +succeeded  before", done.stdout)
+
+
+def test_a_step_whose_command_has_changed_is_not_taken_for_done(runner):
+    for script in ("mark one", "mark two"):
+        runner.define(shell("only", script), tasks=[task("only")])
+        assert runner().returncode == 0
+    assert runner.marked() == ["one", "two"]
+
+
+def test_a_journal_that_was_cut_short_is_read_as_far_as_it_goes(runner):
+    runner.define(shell("one", "mark one"), tasks=[task("one")])
+    assert runner().returncode == 0
+    journal = runner.folder / "runs" / RUN / "steps.jsonl"
+    whole = journal.read_text()
+    assert json.loads(whole)["step"] == "main.one"
+    journal.write_text(whole[:-10])
+    assert runner().returncode == 0
+    assert runner.marked() == ["one", "one"]
+
+
+def wait_until_gone(pid):
+    for _ in range(200):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.05)
+    pytest.fail(f"process {pid} is still there")
+
+
+def pid_of(mark):
+    return int(mark.split()[1])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_what_runs_and_says_how_to_go_on(runner, number):
+    polite = 'trap "mark told; exit 143" TERM; mark "pid $$"; while :; do sleep 0.05; done'
+    runner.define(
+        shell("polite", polite), shell("never", "mark never"), tasks=[task("polite"), task("never", after="polite")]
+    )
+    process = runner.start()
+    while not runner.marked():
+        time.sleep(0.02)
+    process.send_signal(number)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert runner.marked()[1:] == ["told"], "told once, and nothing else begun"
+    assert f"the run was stopped by {number.name}" in err
+    assert f"go on with: ecomm run 2026-01-02 --run-id {RUN}" in err
+    assert re.search(r"polite +stopped", out)
+    wait_until_gone(pid_of(runner.marked()[0]))
+
+
+def test_a_second_signal_kills_what_does_not_listen_with_all_that_it_started(runner):
+    deaf = 'trap "" TERM; sleep 300 & mark "pid $!"; mark "pid $$"; while :; do sleep 0.05; done'
+    runner.define(shell("deaf", deaf), tasks=[task("deaf")])
+    process = runner.start()
+    while len(runner.marked()) < 2:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    time.sleep(0.3)
+    assert process.poll() is None, "it waits for the step to end"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+    for mark in runner.marked():
+        wait_until_gone(pid_of(mark))
+
+
+def test_a_pause_before_a_retry_is_cut_short_by_a_signal(runner):
+    later = {**RETRY, "backoff": {"duration": "5m", "factor": 1}}
+    runner.define(shell("flaky", "mark try; exit 75", retryStrategy=later), tasks=[task("flaky")])
+    process = runner.start()
+    runner.wait_for("try")
+    time.sleep(0.5)
+    process.terminate()
+    process.communicate(timeout=20)
+    assert process.returncode == 143
+
+
+def test_a_program_that_is_not_there_is_a_matter_of_configuration(runner):
+    absent = shell("absent", "")
+    absent["container"]["command"] = ["no-such-program"]
+    runner.define(absent, tasks=[task("absent")])
+    done = runner()
+    assert done.returncode == 78
+    assert "cannot start 'no-such-program'" in done.stderr
+
+
+def test_arguments_that_the_workflow_does_not_take_are_refused(runner):
+    runner.define(tasks=[], name="backfill")
+    done = subprocess.run(
+        [sys.executable, "-m", "ecomm_pipeline.cli", "run", "2026-01-02..2026-01-03"],
+        env=runner.env,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 78
+    assert "backfill takes ['date', 'not-before', 'tables', 'trigger']: missing ['date', 'not-before']" in done.stderr
+
+
+def test_without_workflows_the_error_says_where_they_are_looked_for(tmp_path):
+    with pytest.raises(ConfigurationError, match="no rendered workflows") as caught:
+        find_workflows(tmp_path)
+    assert "ECOMM_WORKFLOWS_DIR" in caught.value.next_step
+
+
+def test_the_workflows_of_this_project_are_found_without_being_told():
+    assert load_workflow("batch-ecomm-pipeline", find_workflows(None)).entrypoint == "main"
+
+
+def test_a_workflow_that_is_not_there_or_not_yaml_is_named(tmp_path):
+    with pytest.raises(ConfigurationError, match="is called 'backfill'"):
+        load_workflow("backfill", tmp_path)
+    (tmp_path / "a.yaml").write_text("a: [")
+    with pytest.raises(ConfigurationError, match=r"a\.yaml is not YAML"):
+        load_workflow("backfill", tmp_path)
