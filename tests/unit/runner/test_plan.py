@@ -110,7 +110,7 @@ def test_without_a_strategy_nothing_is_tried_again():
 def test_a_list_that_is_none_is_refused_with_what_it_was():
     task = Task("days", "any", {}, frozenset(), "{{x}}")
     for items in ("oops", '{"a": 1}', "[[1]]", ""):
-        with pytest.raises(ConfigurationError, match="days.withParam is not a JSON list"):
+        with pytest.raises(ConfigurationError, match=r"days\.withParam is not a JSON list"):
             items_of(task, items, "main")
 
 
