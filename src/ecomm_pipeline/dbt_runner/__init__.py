@@ -1,0 +1,1 @@
+"""The stage dbt-runner: builds and tests the KPI tables."""
