@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import signal
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ecomm_pipeline.errors import CancelledError, EcommError, classify
@@ -23,7 +23,23 @@ if TYPE_CHECKING:
     from ecomm_pipeline.layout import Layout
     from ecomm_pipeline.store import Store
 
-__all__ = ["StageContext", "run_stage", "stop_on_signals"]
+__all__ = ["StageContext", "Stop", "run_stage", "stop_on_signals"]
+
+
+@dataclass(slots=True)
+class Stop:
+    """Whether we were told to stop.
+
+    The signal raises wherever the main thread is, and client libraries are known to swallow that (databricks-sdk while it
+    fetches a host's metadata): work that waits calls `check` each time it looks.
+    """
+
+    reason: str | None = None
+
+    def check(self) -> None:
+        """Raise `CancelledError` when we were told to stop."""
+        if self.reason is not None:
+            raise CancelledError(self.reason, next_step="run the same command again to continue")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +56,7 @@ class StageContext:
     layout: Layout
     ledger: Ledger
     clock: Clock
+    stop: Stop = field(default_factory=Stop)
 
     def checkpoint(self) -> None:
         """Write the record as it is now: call it as soon as something was started remotely, before waiting for it."""
@@ -80,7 +97,7 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     log.info(f"{stage}.started")
     context.checkpoint()
     try:
-        with stop_on_signals():
+        with stop_on_signals(context.stop):
             work(context)
     except BaseException as error:
         _record_failure(record, error)
@@ -120,14 +137,18 @@ def _close(context: StageContext, log: Any, error: BaseException | None) -> None
 
 
 @contextmanager
-def stop_on_signals() -> Iterator[None]:
-    """Turn SIGTERM and SIGINT into a `CancelledError` in the main thread, so that a stage can stop what it started."""
+def stop_on_signals(stop: Stop | None = None) -> Iterator[None]:
+    """Turn SIGTERM and SIGINT into a `CancelledError` in the main thread, so that a stage can stop what it started.
 
-    def stop(number: int, _frame: object) -> None:
-        message = f"stopped by {signal.Signals(number).name}"
-        raise CancelledError(message, next_step="run the same command again to continue")
+    `stop` remembers it, for work that may be inside a library which swallows the error.
+    """
+    told = stop or Stop()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    def handle(number: int, _frame: object) -> None:
+        told.reason = f"stopped by {signal.Signals(number).name}"
+        told.check()
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield
     finally:

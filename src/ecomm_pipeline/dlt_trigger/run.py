@@ -225,6 +225,7 @@ class Trigger:
         """Wait, looking now and then, until an update of ours completed."""
         looked = self._clock.monotonic()
         while True:
+            self._context.stop.check()
             step = self._decide()
             if isinstance(step, plan.Finish):
                 self._remember(step.updates)

@@ -409,6 +409,7 @@ class Refresher:
         self._context.record.figures = {"targets": self._figures}
         waiting, flights = list(targets), list[_Flight]()
         while waiting or flights:
+            self._context.stop.check()
             while waiting and len(flights) < self._settings.parallel:
                 flights += self._depart(waiting.pop(0), commits)
             flights = [flight for flight in flights if not self._attempt(flight, self._advance)]

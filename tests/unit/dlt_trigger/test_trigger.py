@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -409,6 +412,20 @@ def test_sigterm_leaves_somebody_elses_update_alone():
     with pytest.raises(CancelledError):
         stage.run()
     assert stage.platform.stops == 0
+
+
+def test_a_sigterm_that_a_library_swallows_stops_it_all_the_same():
+    stage = Stage()
+
+    def swallowed():
+        with suppress(Exception):
+            os.kill(os.getpid(), signal.SIGTERM)
+            signal.sigpending()  # a place at which the handler runs, inside the `with`
+
+    stage.clock.alarms.append((12, swallowed))
+    with pytest.raises(CancelledError, match="SIGTERM"):
+        stage.run()
+    assert stage.platform.all[0].state(stage.clock.seconds) == "CANCELED"
 
 
 def test_queueing_has_a_budget_of_its_own():
