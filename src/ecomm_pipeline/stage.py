@@ -30,7 +30,7 @@ __all__ = ["StageContext", "Stop", "run_stage", "stop_on_signals"]
 class Stop:
     """Whether we were told to stop.
 
-    The signal raises wherever the main thread is, and client libraries are known to swallow that (databricks-sdk while it
+    The signal raises wherever the main thread is, and libraries are known to swallow that (databricks-sdk while it
     fetches a host's metadata): work that waits calls `check` each time it looks.
     """
 
