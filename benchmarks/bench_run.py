@@ -2,8 +2,8 @@
 
     python benchmarks/bench_run.py [--write] [--demo]
 
-Prints the figures; `--write` puts them into docs/benchmarks.md. `--demo` also times `make demo` twice from this checkout's state: the
-first time as it is, then warm. Times are of this machine and noisy; the ratios are what to look at.
+Prints the figures; `--write` puts them into docs/benchmarks.md. `--demo` also times `make demo` twice: as things are,
+then warm. Times are of this machine and noisy; the ratios are what to look at.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -135,9 +135,10 @@ def section(*, with_demo: bool) -> str:
     if with_demo:
         figures |= demo()
     ratio = figures[f"{DAYS} days"] / figures["one day, warm"]
+    machine = f"{os.cpu_count()} cores, Python {sys.version.split()[0]}"
+    shop = f"a generated shop of about {ORDERS_PER_DAY} orders a day"
     lines = [
-        f"Measured {date.today()} on {os.cpu_count()} cores, Python {sys.version.split()[0]}; a generated shop of about "
-        f"{ORDERS_PER_DAY} orders a day. Command: `make bench-run`.",
+        f"Measured {datetime.now(UTC):%Y-%m-%d} on {machine}; {shop}. Command: `make bench-run`.",
         "",
         *table("what", figures),
         f"31 days take {ratio:.1f}× one warm day (goal: 3×).",
