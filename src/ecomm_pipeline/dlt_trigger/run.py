@@ -6,7 +6,7 @@ Upstream: https://databricks-sdk-py.readthedocs.io/en/latest/workspace/pipelines
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from ecomm_pipeline.databricks import connect, databricks_errors
 from ecomm_pipeline.dlt_trigger import plan
@@ -46,6 +46,7 @@ _STOPS_WITHIN: Final = 20.0
 """Seconds to see a stopped update end: Kubernetes kills 30 s after SIGTERM."""
 _CLOCK_SKEW: Final = timedelta(hours=1)
 _PAGE: Final = 25
+_EVENTS: Final = 250
 
 
 def update_pipeline(context: StageContext, settings: DltTriggerSettings) -> None:
@@ -129,25 +130,26 @@ class Pipeline:
         return True if pipeline.state and pipeline.state.value == "RECOVERING" else None
 
     def events(self, since: str) -> Iterator[plan.Event]:
-        """Give the event log from an instant (ISO, UTC) on.
+        """Give the event log from an instant (ISO, UTC) on, oldest first.
 
-        The SDK's own class drops `details`, where the figures are; hence the request by hand.
+        The SDK's own class drops `details`, where the figures are; hence the request by hand. It is paged by time: the
+        SDK sends the filter along with a page's token, which the API's documentation forbids.
         """
-        path = f"/api/2.0/pipelines/{self._id}/events"
-        query: dict[str, Any] = {
-            "filter": f"timestamp >= '{since}'",
-            "order_by": ["timestamp asc"],
-            "max_results": 250,
-        }
+        seen: set[str] = set()
         while True:
             with databricks_errors(f"event log of pipeline {self._id}"):
-                page = self._client.api_client.do("GET", path, query=query)
-            if not isinstance(page, dict):
+                page = self._client.api_client.do(
+                    "GET",
+                    f"/api/2.0/pipelines/{self._id}/events",
+                    query={"filter": f"timestamp >= '{since}'", "order_by": ["timestamp asc"], "max_results": _EVENTS},
+                )
+            answer = page if isinstance(page, dict) else {}
+            new = [event for event in map(plan.Event, answer.get("events", [])) if event.id not in seen]
+            yield from new
+            if not new or not answer.get("next_page_token"):
                 return
-            yield from (plan.Event(body) for body in page.get("events", []))
-            if not page.get("next_page_token"):
-                return
-            query = {"page_token": page["next_page_token"], "max_results": 250}
+            seen |= {event.id for event in new}
+            since = new[-1].timestamp
 
 
 def _update(info: UpdateInfo) -> plan.Update:
