@@ -37,8 +37,8 @@ class Display:
 
     def say(self, text: str) -> None:
         """Write a line."""
-        clear = "\r\033[K" if self._terminal else ""
-        print(f"{clear}{text}", file=self._stream, flush=True)
+        self._redraw("")
+        print(text, file=self._stream, flush=True)
 
     def begin(self, step: str, log: Log) -> None:
         """Note that a step runs."""
@@ -54,10 +54,17 @@ class Display:
         self.say(_cut(f"{seconds:>9}  {step:<44} {state:<10} {detail}".rstrip(), self._width()))
 
     async def live(self) -> None:
-        """Keep the last line of a terminal up to date until cancelled."""
-        while self._terminal:
-            print(f"\r\033[K{_cut(self._now(), self._width())}", end="", file=self._stream, flush=True)
-            await asyncio.sleep(_REDRAW)
+        """Keep the last line of a terminal up to date until cancelled, and leave none behind."""
+        try:
+            while self._terminal:
+                self._redraw(_cut(self._now(), self._width()))
+                await asyncio.sleep(_REDRAW)
+        finally:
+            self._redraw("")
+
+    def _redraw(self, text: str) -> None:
+        if self._terminal:
+            print(f"\r\033[K{text}", end="", file=self._stream, flush=True)
 
     def _width(self) -> int:
         """Columns that a line may take, one less than there are, so that no terminal wraps it."""

@@ -157,6 +157,7 @@ class Walk:
             raise self._stopped(received) from None
         finally:
             live.cancel()
+            await asyncio.gather(live, return_exceptions=True)
         if self._failures:
             raise self._failures[0]
 
