@@ -6,6 +6,7 @@ It outlives pods and workflows. Status, report, reconciliation and diagnosis rea
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -110,6 +111,34 @@ class Ledger:
         contents = self._store.get_all(keys)
         records = [_parse(content, key) for key, content in zip(keys, contents, strict=True) if content is not None]
         return sorted(records, key=lambda record: record.started_at)
+
+    def of_range(self, dates: DateRange) -> list[Record]:
+        """Read all records of a range, each once, oldest first.
+
+        A record of many dates lies under each of them: one copy is read, not all, so that a year's run costs no more
+        than a day's.
+        """
+        copies: dict[str, list[str]] = {}
+        with ThreadPoolExecutor(16) as pool:
+            folders = [self._layout.ledger(date_) for date_ in dates]
+            for folder, keys in zip(folders, pool.map(self._store.keys, folders), strict=True):
+                for key in keys:
+                    if key.endswith(".json"):
+                        copies.setdefault(key.removeprefix(folder), []).append(key)
+        first = self._read_all([keys[0] for keys in copies.values()])
+        others = [
+            key
+            for record, keys in zip(first, copies.values(), strict=True)
+            for key in keys[1:]
+            if record is None or not any(f"/date={date_}/" in key for date_ in record.dates)
+        ]
+        records = [record for record in [*first, *self._read_all(others)] if record is not None]
+        unique = {(r.stage, r.table, r.run_id, r.first_date, r.last_date): r for r in records}
+        return sorted(unique.values(), key=lambda record: record.started_at)
+
+    def _read_all(self, keys: list[str]) -> list[Record | None]:
+        contents = self._store.get_all(keys)
+        return [None if content is None else _parse(content, key) for content, key in zip(contents, keys, strict=True)]
 
     def latest(self, stage: str, date_: BusinessDate, *, table: str | None = None) -> Record | None:
         """Read the newest record of a stage and date."""

@@ -36,7 +36,7 @@ _WIDE: Final = Context(prec=80)
 
 @dataclass(frozen=True, slots=True)
 class FileCount:
-    """Rows and money of a file, and the SHA-256 of its stored bytes; `broken` tells why it could not be read to its end."""
+    """Rows and money of a file, and the SHA-256 of its stored bytes; `broken` tells why it could not be read."""
 
     amount: Amount
     sha256: str

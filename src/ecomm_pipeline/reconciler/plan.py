@@ -107,7 +107,7 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class LateRow:
-    """A row that is in the window now and not in the extract. `covered` says by what it is caught up; None: by nothing."""
+    """A row that is in the window now and not in the extract. `covered` says what catches it up, if anything."""
 
     key: Key
     updated_at: str
@@ -191,8 +191,8 @@ class Day:
 
     `source` is None where Postgres was not asked. `bronze` counts the files that the manifest lists, `orphans` files
     that none lists. `kept`, `superseded` and `lost` are Bronze's rows by what became of them in Silver, `quarantined`
-    likewise by reason; `kept_in_silver` is the money of the kept rows as Silver holds it, `in_quarantine` counts the rows
-    of silver.quarantine. `in_lakehouse` is False for a table that is only extracted.
+    likewise by reason; `kept_in_silver` is the money of the kept rows as Silver holds it, `in_quarantine` counts the
+    rows of silver.quarantine. `in_lakehouse` is False for a table that is only extracted.
     """
 
     table: str
@@ -434,9 +434,9 @@ def sheet(days: Iterable[Day], sales: Iterable[SalesDay] = ()) -> list[dict[str,
     """Write the balance sheet: a row for each table, date and hop; money as text.
 
     Hops of a source table: `source`, `extracted`, `bronze`, `kept`, `superseded`, `quarantined`, `lost`, in this order,
-    and the explained differences of the source (`late`, `moved`, `deleted`) and `orphans`, which no sum includes. Of the
-    last seven only those that have rows are written. The table `sales` has the sales dates: hops are the names of the
-    tables, `rows` are order lines (None where a table has none), `money` is net revenue.
+    and the explained differences of the source (`late`, `moved`, `deleted`) and `orphans`, which no sum includes. Of
+    the last seven only those that have rows are written. The table `sales` has the sales dates: hops are the names of
+    the tables, `rows` are order lines (None where a table has none), `money` is net revenue.
     """
     return [row for day in days for row in _day_rows(day)] + [row for day in sales for row in _sales_rows(day)]
 
@@ -479,7 +479,7 @@ def _sales_rows(day: SalesDay) -> Iterator[dict[str, Any]]:
 
 
 def findings(days: Sequence[Day]) -> Iterator[LedgerFinding]:
-    """Tell what is explained and still worth a look, a finding a table: quarantined, rescued, late, deleted, orphans."""
+    """Tell what is explained and still worth a look, a finding a table: quarantined, rescued, late, deleted, orphan."""
     from ecomm_pipeline.ledger import Finding
 
     for table in dict.fromkeys(day.table for day in days):

@@ -6,7 +6,6 @@ files are read back while it answers.
 
 from __future__ import annotations
 
-import json
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -67,7 +66,11 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
 
 
 def _record(
-    context: StageContext, days: Sequence[Day], sales: Sequence[SalesDay], problems: Sequence[plan.Problem], through: str
+    context: StageContext,
+    days: Sequence[Day],
+    sales: Sequence[SalesDay],
+    problems: Sequence[plan.Problem],
+    through: str,
 ) -> None:
     record = context.record
     record.rows_in = sum(day.extracted.rows for day in days)
@@ -173,7 +176,9 @@ def _count_extract(context: StageContext, manifest: Manifest) -> _Count:
         found = files.count(context.store.chunks(key), compressed=file.name.endswith(".gz"), money=money)
         amount += found.amount
         if found.sha256 != file.sha256:
-            damaged.append(f"{key} is not what was written: its SHA-256 is {found.sha256}, the manifest's {file.sha256}")
+            damaged.append(
+                f"{key} is not what was written: its SHA-256 is {found.sha256}, the manifest's {file.sha256}"
+            )
         elif found.broken:
             damaged.append(f"{key} cannot be read: {found.broken}")
     return _Count(amount, tuple(damaged))
@@ -245,7 +250,9 @@ def _amount(row: dict[str, str | None]) -> Amount:
 
 
 def _measures(row: dict[str, str | None]) -> Measures:
-    return {name: Decimal(value) for name, value in row.items() if name not in {"table_name", "date"} and value is not None}
+    return {
+        name: Decimal(value) for name, value in row.items() if name not in {"table_name", "date"} and value is not None
+    }
 
 
 def _day(
@@ -291,7 +298,7 @@ def _day(
     )
 
 
-# --- why Postgres' window differs from the extract ----------------------------------------------------------------------
+# --- why Postgres' window differs from the extract --------------------------------------------------------------------
 
 
 def _explain(
@@ -305,7 +312,9 @@ def _explain(
     """Compare, by key, the windows whose rows or money differ from their extract, and say what became of the rows."""
     from dataclasses import replace
 
-    differing = [day for day in days if day.in_lakehouse and not day.damaged and day.source not in (None, day.extracted)]
+    differing = [
+        day for day in days if day.in_lakehouse and not day.damaged and day.source not in (None, day.extracted)
+    ]
     found = [(day, _compare(context, source, day)) for day in differing]
     loaded = _loaded(warehouse, [(day.table, keys) for day, keys in found])
     explained: dict[int, Day] = {}
@@ -351,15 +360,18 @@ def _loaded(
     warehouse: Warehouse, found: Sequence[tuple[str, KeyDifferences]]
 ) -> dict[str, frozenset[tuple[plan.Key, str]]]:
     """Ask Bronze which of the late versions it holds from any extract."""
-    late = [[table, *row.key, row.updated_at] for table, keys in found for row in keys.late]
+    late = {
+        sql.SEPARATOR.join((table, *map(str, row.key), row.updated_at)): (table, (row.key, row.updated_at))
+        for table, keys in found
+        for row in keys.late
+    }
     if not late:
         return {}
     tables = list(dict.fromkeys(table for table, keys in found if keys.late))
-    answer = warehouse.query(sql.late_in_bronze(tables), {"late": json.dumps(late, ensure_ascii=False)})
     loaded: dict[str, set[tuple[plan.Key, str]]] = {}
-    for row in answer.dicts():
-        _, *key, updated_at = json.loads(row["version"] or "[]")
-        loaded.setdefault(row["table_name"] or "", set()).add((tuple(key), updated_at))
+    for (version,) in warehouse.query(sql.late_in_bronze(tables, late)).rows:
+        table, held = late[version or ""]
+        loaded.setdefault(table, set()).add(held)
     return {table: frozenset(versions) for table, versions in loaded.items()}
 
 

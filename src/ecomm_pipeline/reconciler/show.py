@@ -33,5 +33,7 @@ def _rows(rows: Sequence[dict[str, Any]], table: str, hop: str) -> str:
 
 
 def _money(rows: Sequence[dict[str, Any]], table: str) -> str:
-    found = [Decimal(row["money"]) for row in rows if row["table"] == table and row["hop"] == "extracted" and "money" in row]
+    found = [
+        Decimal(row["money"]) for row in rows if row["table"] == table and row["hop"] == "extracted" and "money" in row
+    ]
     return f"{sum(found):,.2f}".replace(",", " ") if found else "–"

@@ -5,8 +5,12 @@ number that, rounded to its scale, fits `FACTORS`; anything else (NULL, NaN, tex
 nothing. So drift in a source never looks like lost money, while a value that changed on the way does.
 """
 
+# ruff: noqa: S608 (names are the contract's, dates and zones are parsed, keys are base64; nothing is free text)
+
 from __future__ import annotations
 
+import base64
+import json
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
@@ -69,6 +73,9 @@ def factors(table: TableContract) -> tuple[Factor, ...]:
 # --- Postgres ------------------------------------------------------------------------------------------------------
 
 
+_WINDOW: Final = "(%s::text, %s::timestamptz, %s::timestamptz)"
+
+
 def source_windows(schema: str, columns: Mapping[str, frozenset[str]], windows: Mapping[str, int]) -> str:
     """Rows and money of many windows of many tables; answers (table, date, rows, money).
 
@@ -77,7 +84,7 @@ def source_windows(schema: str, columns: Mapping[str, frozenset[str]], windows: 
     """
     arms = [
         f"SELECT '{_text(table)}', w.day, count(t.{_quote(UPDATED_AT)}), {_source_sum(table, columns[table])}\n"
-        f"FROM (VALUES {', '.join(['(%s::text, %s::timestamptz, %s::timestamptz)'] * count)}) AS w (day, since, until)\n"
+        f"FROM (VALUES {', '.join([_WINDOW] * count)}) AS w (day, since, until)\n"
         f"LEFT JOIN {_quote(schema)}.{_quote(table)} AS t\n"
         f"  ON t.{_quote(UPDATED_AT)} >= w.since AND t.{_quote(UPDATED_AT)} < w.until\n"
         "GROUP BY w.day"
@@ -101,10 +108,9 @@ def source_keys(schema: str, table: TableContract) -> str:
     names = ", ".join(f"t.{_quote(name)}::text" for name in table.key)
     wanted = ", ".join(f"k{number}" for number in range(len(table.key)))
     arrays = ", ".join("%s::text[]" for _ in table.key)
-    on = " AND ".join(
-        f"t.{_quote(name)} = k{number}::{table.columns[name]}" for number, name in enumerate(table.key)
-    )
-    return f"SELECT {names}\nFROM unnest({arrays}) AS k ({wanted})\nJOIN {_quote(schema)}.{_quote(table.name)} AS t ON {on}"
+    on = " AND ".join(f"t.{_quote(name)} = k{number}::{table.columns[name]}" for number, name in enumerate(table.key))
+    source = f"{_quote(schema)}.{_quote(table.name)}"
+    return f"SELECT {names}\nFROM unnest({arrays}) AS k ({wanted})\nJOIN {source} AS t ON {on}"
 
 
 def _source_sum(table: str, columns: frozenset[str]) -> str:
@@ -143,11 +149,15 @@ _FILE: Final = "substring_index(_source_file, '/', -1)"
 
 
 def bronze(tables: Sequence[str], dates: DateRange) -> str:
-    """Rows, money and rescued rows of Bronze by file; answers (table_name, date, run_id, file, row_count, money, rescued)."""
+    """Rows, money and rescued rows of Bronze by file.
+
+    Answers (table_name, date, run_id, file, row_count, money, rescued).
+    """
     arms = [
         f"SELECT '{name}' AS table_name, CAST(_date AS STRING) AS date, _run_id AS run_id, {_FILE} AS file, "
-        f"count(*) AS row_count, CAST({_lake_sum(CONTRACT[name])} AS STRING) AS money, count(_rescued_data) AS rescued\n"
-        f"FROM bronze.{name}\nWHERE {_between('_date', dates)}\nGROUP BY _date, _run_id, {_FILE}"
+        f"count(*) AS row_count, CAST({_lake_sum(CONTRACT[name])} AS STRING) AS money, "
+        f"count(_rescued_data) AS rescued\nFROM bronze.{name}\n"
+        f"WHERE {_between('_date', dates)}\nGROUP BY _date, _run_id, {_FILE}"
         for name in tables
     ]
     return "\nUNION ALL\n".join(arms)
@@ -217,33 +227,41 @@ SELECT '{table.name}', CAST(_date AS STRING), 'in_quarantine', NULL, count(*), N
 )""".strip()
 
 
-def late_in_bronze(tables: Sequence[str]) -> str:
-    """Which versions Bronze holds of any extract; answers (table_name, version), version as it was given.
+SEPARATOR: Final = "\x1f"
+"""Between the parts of a version's name; no order id or stock code holds the unit separator."""
 
-    The parameter `late` is JSON: an array of arrays of text, [table, key…, updated_at]; its parts must match to the byte.
+
+def late_in_bronze(tables: Sequence[str], versions: Iterable[str]) -> str:
+    """Which of the versions Bronze holds, of whatever extract; answers (version), as it was given.
+
+    A version is the table, its key and `updated_at` as the extract writes them, with SEPARATOR between. They are put
+    into the statement as base64, which holds whatever a key may hold and needs no quoting.
     """
+    wanted = base64.b64encode(json.dumps(list(versions)).encode()).decode()
     arms = [
-        f"SELECT DISTINCT '{name}' AS table_name, to_json(v) AS version\n"
-        f"FROM wanted JOIN bronze.{name} AS b ON v[0] = '{name}' AND "
-        + " AND ".join(f"b.{column} <=> v[{at}]" for at, column in enumerate((*CONTRACT[name].key, UPDATED_AT), start=1))
+        f"SELECT DISTINCT version FROM (\n"
+        f"  SELECT concat_ws(chr(31), '{name}', {', '.join((*CONTRACT[name].key, UPDATED_AT))}) AS version\n"
+        f"  FROM bronze.{name}\n"
+        f") WHERE version IN (SELECT explode(from_json(CAST(unbase64('{wanted}') AS STRING), 'array<string>')))"
         for name in tables
     ]
-    wanted = "SELECT explode(from_json(:late, 'array<array<string>>')) AS v"
-    return f"WITH wanted AS ({wanted})\n" + "\nUNION ALL\n".join(arms)
+    return "\nUNION ALL\n".join(arms)
 
 
 def sales(dates: DateRange, timezone: str) -> str:
     """The measures of sales dates in Silver, gold.sales_analytics and gold.agg_daily_sales.
 
-    Answers (table_name, date, lines, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue), a
-    measure NULL where the table cannot tell it; with an empty date the lines of all dates. The sales dates are those of the range, and those of every order of which the range brought the order's or a line's
-    newest version (an order of last week that was cancelled today).
+    Answers (table_name, date, lines, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue),
+    a measure NULL where the table cannot tell it; with an empty date the lines of all dates. The sales dates are those
+    of the range, and those of every order of which the range brought the order's or a line's newest version (an order
+    of last week that was cancelled today).
     """
     return f"""
 WITH o AS (SELECT *, {_business_day("ordered_at", timezone)} AS sales_date FROM silver.dim_orders),
 touched AS (
   SELECT sales_date FROM o WHERE {_between("_date", dates)} OR {_between("sales_date", dates)}
-  UNION SELECT o.sales_date FROM silver.fact_orders AS l JOIN o ON l.order_id = o.order_id WHERE {_between("l._date", dates)}
+  UNION SELECT o.sales_date FROM silver.fact_orders AS l JOIN o ON l.order_id = o.order_id
+  WHERE {_between("l._date", dates)}
   UNION SELECT sales_date FROM gold.agg_daily_sales WHERE {_between("sales_date", dates)}
 ),
 days AS (SELECT * FROM o WHERE sales_date IN (SELECT sales_date FROM touched)),
@@ -264,8 +282,8 @@ SELECT 'silver' AS table_name, CAST(c.sales_date AS STRING) AS date, coalesce(l.
   CAST(coalesce(l.refunds, 0) AS STRING) AS refunds, CAST(coalesce(l.gross - l.refunds, 0) AS STRING) AS net_revenue
 FROM counts AS c LEFT JOIN lines AS l ON c.sales_date = l.sales_date
 UNION ALL
-SELECT 'sales_analytics', CAST(sales_date AS STRING), count(*), NULL, NULL, NULL, NULL, CAST(sum(gross_revenue) AS STRING),
-  CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING)
+SELECT 'sales_analytics', CAST(sales_date AS STRING), count(*), NULL, NULL, NULL, NULL,
+  CAST(sum(gross_revenue) AS STRING), CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING)
 FROM gold.sales_analytics WHERE sales_date IN (SELECT sales_date FROM touched) GROUP BY sales_date
 UNION ALL
 SELECT 'agg_daily_sales', CAST(sales_date AS STRING), NULL, orders, cancelled_orders, customers, units,
@@ -290,8 +308,8 @@ SELECT 'agg_sales_kpi' AS table_name, CAST(sales_date AS STRING) AS date, NULL A
   CAST(net_revenue AS STRING) AS net_revenue
 FROM kpi.agg_sales_kpi WHERE sales_date IN ({chosen})
 UNION ALL
-SELECT 'agg_product_kpi', CAST(sales_date AS STRING), NULL, NULL, NULL, NULL, sum(units), CAST(sum(gross_revenue) AS STRING),
-  CAST(sum(refunds) AS STRING), CAST(sum(net_revenue) AS STRING)
+SELECT 'agg_product_kpi', CAST(sales_date AS STRING), NULL, NULL, NULL, NULL, sum(units),
+  CAST(sum(gross_revenue) AS STRING), CAST(sum(refunds) AS STRING), CAST(sum(net_revenue) AS STRING)
 FROM kpi.agg_product_kpi WHERE sales_date IN ({chosen}) GROUP BY sales_date
 UNION ALL
 SELECT 'sales_analytics', '', NULL, NULL, NULL, NULL, NULL, CAST(sum(gross_revenue) AS STRING),

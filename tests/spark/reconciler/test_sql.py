@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from datetime import date
 from decimal import Decimal
 
@@ -21,8 +20,8 @@ DDL = {
     f"created_at STRING, updated_at STRING, _rescued_data STRING, {ORIGIN}",
     "silver.dim_orders": "order_id STRING, customer_id BIGINT, status STRING, ordered_at TIMESTAMP, "
     f"updated_at TIMESTAMP, {ORIGIN}",
-    "silver.fact_orders": "order_id STRING, line_number INT, product_id STRING, quantity INT, unit_price DECIMAL(12,4), "
-    f"updated_at TIMESTAMP, {ORIGIN}",
+    "silver.fact_orders": "order_id STRING, line_number INT, product_id STRING, quantity INT, "
+    f"unit_price DECIMAL(12,4), updated_at TIMESTAMP, {ORIGIN}",
     "silver.quarantine": f"table_name STRING, reason STRING, row STRING, {ORIGIN}",
     "gold.sales_analytics": "order_id STRING, sales_date DATE, customer_id BIGINT, gross_revenue DECIMAL(18,4), "
     "refund DECIMAL(18,4)",
@@ -46,10 +45,10 @@ def origin(table, run_id, day, part=0):
     return f"{folder}/part-{part:05}.csv.gz", run_id, date(2026, 1, day)
 
 
-def item(order, line, quantity, price, run_id, day, *, at=None, rescued=None, part=0):
+def item(order, line, quantity, price, run_id, day, *, rescued=None):
     return (
-        *(order, line, "P", quantity, price, stamp(day), at or stamp(day), rescued),
-        *origin("order_items", run_id, day, part),
+        *(order, line, "P", quantity, price, stamp(day), stamp(day), rescued),
+        *origin("order_items", run_id, day),
     )
 
 
@@ -82,8 +81,8 @@ def lakehouse(spark):
     insert("bronze.orders", ("O1", "7", "completed", *[stamp(1)] * 3, None, *origin("orders", EARLY, 1)))
     spark.sql(f"""
         INSERT INTO silver.fact_orders
-        SELECT order_id, int(line_number), product_id, int(quantity), CAST(unit_price AS DECIMAL(12, 4)), timestamp(updated_at), _source_file,
-          _run_id, _date
+        SELECT order_id, int(line_number), product_id, int(quantity), CAST(unit_price AS DECIMAL(12, 4)),
+          timestamp(updated_at), _source_file, _run_id, _date
         FROM bronze.order_items
         WHERE (order_id = 'O1' AND quantity IN ('2', '4')) OR (order_id = 'O2' AND _run_id = '{LATE}')
     """)
@@ -137,9 +136,17 @@ def test_silver_tells_what_became_of_every_row_of_a_listed_file(lakehouse):
 
 
 def test_a_version_counts_as_loaded_only_when_all_of_it_matches(lakehouse):
-    wanted = [["order_items", "O1", "2", stamp(2)], ["order_items", "O1", "2", stamp(3)], ["orders", "O1", stamp(1)]]
-    rows = lakehouse.sql(sql.late_in_bronze(["order_items", "orders"]), args={"late": json.dumps(wanted)}).collect()
-    assert sorted(json.loads(row.version) for row in rows) == [wanted[0], wanted[2]]
+    wanted = [
+        sql.SEPARATOR.join(parts)
+        for parts in (
+            ("order_items", "O1", "2", stamp(2)),
+            ("order_items", "O1", "2", stamp(3)),
+            ("orders", "O1", stamp(1)),
+            ("orders", "O1"),
+        )
+    ]
+    rows = lakehouse.sql(sql.late_in_bronze(["order_items", "orders"], wanted)).collect()
+    assert sorted(row.version for row in rows) == [wanted[0], wanted[2]]
 
 
 def test_sales_are_of_the_business_day_and_of_every_order_that_the_range_touched(lakehouse):

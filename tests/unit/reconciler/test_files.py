@@ -97,7 +97,9 @@ def test_a_truncated_file_is_broken_and_its_checksum_is_of_what_is_there():
     assert found.sha256 == hashlib.sha256(stored).hexdigest()
 
 
-@pytest.mark.parametrize("stored", [b"\x1f\x8bnothing of gzip", b"plain", gzip.compress(b'a,b\n"open'), gzip.compress(b"a\n\xff\n")])
+@pytest.mark.parametrize(
+    "stored", [b"\x1f\x8bnothing of gzip", b"plain", gzip.compress(b'a,b\n"open'), gzip.compress(b"a\n\xff\n")]
+)
 def test_what_is_no_csv_is_broken_and_never_a_crash(stored):
     assert files.count([stored], compressed=True, money=()).broken
 

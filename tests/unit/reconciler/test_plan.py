@@ -145,8 +145,8 @@ def test_the_runs_own_extract_counts_and_else_the_newest():
 
 
 def test_a_damaged_file_is_named_and_not_counted_twice():
-    day = Day("orders", DATE, manifest(3), extracted=Amount(1), damaged=("key is not what was written",), bronze=Amount(1),
-              kept=Amount(1))  # fmt: skip
+    one = Amount(1)
+    day = Day("orders", DATE, manifest(3), extracted=one, damaged=("not what was written",), bronze=one, kept=one)
     assert [problem.hop for problem in plan.problems_of_day(day)] == ["extracted"]
 
 
@@ -154,8 +154,18 @@ def test_a_damaged_file_is_named_and_not_counted_twice():
 
 
 def test_rows_are_told_apart_by_key_and_version():
-    extracted = {("a",): Version("1", Decimal(1)), ("b",): Version("1"), ("c",): Version("1"), ("d",): Version("1", Decimal(5))}
-    now = [(("a",), Version("1", Decimal(1))), (("b",), Version("2")), (("d",), Version("1", Decimal(7))), (("e",), Version("3"))]
+    extracted = {
+        ("a",): Version("1", Decimal(1)),
+        ("b",): Version("1"),
+        ("c",): Version("1"),
+        ("d",): Version("1", Decimal(5)),
+    }
+    now = [
+        (("a",), Version("1", Decimal(1))),
+        (("b",), Version("2")),
+        (("d",), Version("1", Decimal(7))),
+        (("e",), Version("3")),
+    ]
     found = plan.compare_keys(now, extracted)
     assert [(row.key, row.updated_at) for row in found.late] == [(("b",), "2"), (("e",), "3")]
     assert set(found.gone) == {("b",), ("c",)}
@@ -300,6 +310,8 @@ def test_a_row_deleted_in_the_source_is_told():
     assert [finding.kind for finding in plan.findings([day])] == ["deleted_in_source"]
 
 
-@pytest.mark.parametrize(("value", "text"), [("12.5", "12.50"), ("0.0125", "0.0125"), ("1E+3", "1000.00"), ("7", "7.00")])
+@pytest.mark.parametrize(
+    ("value", "text"), [("12.5", "12.50"), ("0.0125", "0.0125"), ("1E+3", "1000.00"), ("7", "7.00")]
+)
 def test_money_is_written_plainly(value, text):
     assert plan.plain(Decimal(value)) == text
