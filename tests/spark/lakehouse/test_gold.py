@@ -151,10 +151,9 @@ def test_an_order_without_lines_is_an_order(spark):
 
 def test_money_beyond_what_a_double_can_hold_is_exact(spark):
     shop = Shop(orders=[("a", 7, "completed", utc(2011, 3, 1))])
-    shop.order_items = [("a", n, "p", 1_000_000, Decimal("9999999.9999")) for n in range(9)]
-    shop.order_items.append(("a", 9, "p", 1, Decimal("0.0001")))
+    shop.order_items = [("a", 1, "p", 999_999, Decimal("99999999.9999")), ("a", 2, "p", 1, Decimal("0.0002"))]
     (day,) = shop.daily(spark, "UTC").collect()
-    assert day.gross_revenue == Decimal("89999999999100.0001")
+    assert day.gross_revenue == Decimal("99999899999900.0003")
     assert float(day.gross_revenue) != day.gross_revenue, "a double would have lost the last decimal"
 
 
@@ -172,12 +171,11 @@ def test_the_business_day_does_not_depend_on_the_sessions_zone(spark, session):
         utc(1800, 1, 1),  # local mean time
         utc(9999, 12, 30, 23, 59, 59, 999_999),
     ]
-    frame = spark.createDataFrame([(moment,) for moment in moments], "at timestamp").coalesce(1)
-    days = frame.select(*(gold.business_day(F.col("at"), zone).alias(zone) for zone in ZONES))
     before = spark.conf.get("spark.sql.session.timeZone")
     try:
         spark.conf.set("spark.sql.session.timeZone", session)
-        rows = days.collect()
+        frame = spark.createDataFrame([(moment,) for moment in moments], "at timestamp").coalesce(1)
+        rows = frame.select(*(gold.business_day(F.col("at"), zone).alias(zone) for zone in ZONES)).collect()
     finally:
         spark.conf.set("spark.sql.session.timeZone", before)
     assert [tuple(row) for row in rows] == [
