@@ -87,7 +87,7 @@ class Schedule:
 
     def __init__(self, dag: Dag, parallelism: int | None, expand: Callable[[Task], list[Node]]) -> None:
         self._fail_fast = dag.fail_fast
-        self._room = parallelism or len(dag.tasks) * 1_000_000
+        self._parallelism = parallelism
         self._expand = expand
         self._waiting = list(dag.tasks)
         self._queue: deque[Node] = deque()
@@ -108,8 +108,8 @@ class Schedule:
                 self._open[task.name] = len(nodes)
                 if not nodes:
                     self._succeeded.add(task.name)
-        count = min(len(self._queue), self._room - len(self._running))
-        begun = [self._queue.popleft() for _ in range(count)]
+        room = len(self._queue) if self._parallelism is None else self._parallelism - len(self._running)
+        begun = [self._queue.popleft() for _ in range(min(room, len(self._queue)))]
         self._running.update(node.name for node in begun)
         return begun
 

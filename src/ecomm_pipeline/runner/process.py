@@ -71,11 +71,15 @@ class Log:
 
 
 class Process:
-    """Runs a command to its end. Standard output is kept as the step's result, standard error is its log."""
+    """Runs a command to its end. Standard output is kept as the step's result, standard error is its log.
 
-    def __init__(self, command: tuple[str, ...], env: Mapping[str, str], files: Path) -> None:
+    `lock` is a file descriptor that it holds open as long as it lives.
+    """
+
+    def __init__(self, command: tuple[str, ...], env: Mapping[str, str], files: Path, lock: int) -> None:
         self._command = command
         self._env = env
+        self._lock = lock
         self._result = files.with_name(f"{files.name}.out")
         path = files.with_name(f"{files.name}.log")
         self.log = Log(path, path.stat().st_size if path.exists() else 0)
@@ -109,6 +113,7 @@ class Process:
                     stdout=stdout,
                     stderr=stderr,
                     env=dict(self._env),
+                    pass_fds=(self._lock,),
                     start_new_session=True,  # ^C on the terminal reaches us only, so that a child is told once
                 )
             except OSError as error:

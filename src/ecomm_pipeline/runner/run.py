@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import re
 import shlex
@@ -19,14 +20,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import yaml
 
-from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError
+from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError, UnavailableError
 from ecomm_pipeline.runner.display import Display
 from ecomm_pipeline.runner.plan import Node, Schedule, choose, class_of, delay, items_of, run_scope
 from ecomm_pipeline.runner.process import Log, Process
 from ecomm_pipeline.runner.workflow import Container, Dag, Template, Workflow, parse, substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.dates import DateRange
@@ -69,8 +70,9 @@ def run_workflow(
     folder = runs / run_id
     display.say(f"{workflow.name} {dates}   run {run_id}   logs in {folder}")
     began = clock.monotonic()
-    walk = Walk(workflow, run_id, choice.arguments, folder, environment, display, again=f"ecomm run {dates}")
-    asyncio.run(walk.run())
+    with _locked(folder) as lock:
+        walk = Walk(workflow, run_id, choice.arguments, folder, lock, environment, display, again=f"ecomm run {dates}")
+        asyncio.run(walk.run())
     display.say(f"{workflow.name} {dates} succeeded in {clock.monotonic() - began:.1f} s")
 
 
@@ -128,6 +130,7 @@ class Walk:
         run_id: str,
         arguments: Mapping[str, str],
         folder: Path,
+        lock: int,
         environment: Mapping[str, str],
         display: Display,
         *,
@@ -138,6 +141,7 @@ class Walk:
         self._arguments = {**workflow.arguments, **arguments}
         self._scope = run_scope(workflow.name, run_id, _complete(self._arguments, arguments, workflow))
         self._folder = folder
+        self._lock = lock
         self._environment = environment
         self._display = display
         self._again = again
@@ -230,7 +234,7 @@ class Walk:
 
     async def _try(self, step: Step, deadline: float | None) -> tuple[Process, int]:
         files = self._folder / re.sub(r"[^A-Za-z0-9._-]+", "-", step.path).strip("-")
-        process = Process(step.command, {**self._environment, **step.env}, files)
+        process = Process(step.command, {**self._environment, **step.env}, files, self._lock)
         self._display.begin(step.label, process.log)
         state, detail = "stopped", ""
         try:
@@ -264,7 +268,6 @@ class _Journal:
     """Which steps have succeeded in this run, with which command and result: a JSON line each."""
 
     def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._path = path
         self._known: dict[tuple[str, tuple[str, ...]], str] = {}
         for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
@@ -284,8 +287,24 @@ class _Journal:
 
 
 @contextlib.contextmanager
-def _cancelled_by_signals(task: asyncio.Task[Any]) -> Any:  # noqa: ANN401 (an iterator of the list below)
-    """Cancel a task on SIGINT and SIGTERM, each time; gives the list of those received."""
+def _locked(folder: Path) -> Iterator[int]:
+    """Hold the run's folder, and give the descriptor of its lock.
+
+    The steps hold it too: when we are killed and they are not, the run cannot be taken up again beside them.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            message = f"the run {folder.name} is still going on: by another `ecomm run`, or by a step that outlived it"
+            raise UnavailableError(message, next_step="wait for it to end, or end it, and try again") from error
+        yield file.fileno()
+
+
+@contextlib.contextmanager
+def _cancelled_by_signals(task: asyncio.Task[Any]) -> Iterator[list[signal.Signals]]:
+    """Cancel a task on SIGINT, SIGTERM and SIGHUP, each time; gives the list of those received."""
     received: list[signal.Signals] = []
     loop = asyncio.get_running_loop()
 
@@ -293,7 +312,7 @@ def _cancelled_by_signals(task: asyncio.Task[Any]) -> Any:  # noqa: ANN401 (an i
         received.append(number)
         task.cancel()
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     for number in numbers:
         loop.add_signal_handler(number, receive, number)
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ecomm_pipeline.errors import FAILURE_CLASSES, ConfigurationError
@@ -47,6 +47,7 @@ def walk(dag, parallelism, failing, pick):
 names = st.sets(st.integers(0, 7).flatmap(lambda n: st.sampled_from([f"t{n}", f"t{n}(0:1)", f"t{n}(1:2)"])))
 
 
+@settings(deadline=None)
 @given(dag=dags(), parallelism=st.none() | st.integers(1, 3), data=st.data())
 def test_without_a_failure_every_node_runs_exactly_once_and_after_what_it_needs(dag, parallelism, data):
     schedule, log = walk(dag, parallelism, set(), lambda n: data.draw(st.integers(0, n - 1)))
@@ -66,6 +67,7 @@ def test_without_a_failure_every_node_runs_exactly_once_and_after_what_it_needs(
             assert needed <= ended
 
 
+@settings(deadline=None)
 @given(dag=dags(), parallelism=st.none() | st.integers(1, 3), failing=names, data=st.data())
 def test_nothing_runs_after_a_failed_dependency(dag, parallelism, failing, data):
     schedule, log = walk(dag, parallelism, failing, lambda n: data.draw(st.integers(0, n - 1)))
@@ -77,6 +79,7 @@ def test_nothing_runs_after_a_failed_dependency(dag, parallelism, failing, data)
             assert not any(node.task.name == task.name for _, node in log)
 
 
+@settings(deadline=None)
 @given(dag=dags(), failing=names, data=st.data())
 def test_after_a_failure_nothing_begins_where_the_dag_fails_fast_and_all_that_can_where_not(dag, failing, data):
     schedule, log = walk(dag, None, failing, lambda n: data.draw(st.integers(0, n - 1)))
@@ -93,6 +96,7 @@ def test_after_a_failure_nothing_begins_where_the_dag_fails_fast_and_all_that_ca
         assert unblocked <= begun
 
 
+@settings(deadline=None)
 @given(limit=st.integers(0, 5), code=st.integers(1, 255))
 def test_retries_end(limit, code):
     retry = Retry(limit, Expression(OURS, "test"), 30, 4)

@@ -261,7 +261,7 @@ def pid_of(mark):
     return int(mark.split()[1])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_stops_what_runs_and_says_how_to_go_on(runner, number):
     polite = 'trap "mark told; exit 143" TERM; mark "pid $$"; while :; do sleep 0.05; done'
     runner.define(
@@ -294,6 +294,22 @@ def test_a_second_signal_kills_what_does_not_listen_with_all_that_it_started(run
     assert process.returncode == 143
     for mark in runner.marked():
         wait_until_gone(pid_of(mark))
+
+
+def test_a_run_is_not_taken_up_while_a_step_of_it_outlives_its_runner(runner):
+    runner.define(shell("slow", 'mark "pid $$"; until grep -q go "$MARKS"; do sleep 0.05; done'), tasks=[task("slow")])
+    process = runner.start()
+    while not runner.marked():
+        time.sleep(0.02)
+    process.kill()
+    process.communicate(timeout=20)
+    done = runner()
+    assert done.returncode == 75
+    assert f"the run {RUN} is still going on" in done.stderr
+    with runner.marks.open("a") as marks:
+        marks.write("go\n")
+    wait_until_gone(pid_of(runner.marked()[0]))
+    assert runner().returncode == 0
 
 
 def test_a_pause_before_a_retry_is_cut_short_by_a_signal(runner):
