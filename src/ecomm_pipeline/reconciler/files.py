@@ -139,5 +139,6 @@ def _factor(text: str, step: Decimal, factor: Factor) -> Decimal | None:
 def _rows(stream: _Chunks, *, compressed: bool) -> Iterator[list[str]]:
     """Read the records of a CSV as Postgres writes it; a quoted value may hold any line ending and any length."""
     csv.field_size_limit(sys.maxsize)
-    data = io.BufferedReader(gzip.GzipFile(fileobj=stream) if compressed else stream, 1 << 20)
+    stored = io.BufferedReader(stream, 1 << 16)  # gzip wants its header whole, whatever the chunks
+    data = io.BufferedReader(gzip.GzipFile(fileobj=stored), 1 << 20) if compressed else stored
     return csv.reader(io.TextIOWrapper(data, encoding="utf-8", newline="\n"), strict=True)
