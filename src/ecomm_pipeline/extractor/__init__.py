@@ -1,0 +1,1 @@
+"""extractor: one table and date, Postgres → CSV on S3."""

@@ -52,6 +52,7 @@ def extract(context: StageContext, settings: ExtractorSettings) -> None:
     content = context.store.get(key)
     if content is not None:
         _report(context.record, Manifest.from_json(content, key=key), key)
+        _repeat(context.record, context.previous)
         return
     began = context.clock.monotonic()
     window = date.window(context.tz, timedelta(seconds=settings.extractor.lookback))
@@ -68,6 +69,14 @@ def _report(record: Record, manifest: Manifest, key: str) -> None:
     record.figures["uncompressed_bytes"] = sum(file.uncompressed_bytes for file in manifest.files)
     record.figures["manifest"] = key
     record.findings.extend(plan.manifest_findings(manifest))
+
+
+def _repeat(record: Record, previous: Record | None) -> None:
+    """Take over what the try that wrote the manifest knew and the manifest does not tell."""
+    if previous is not None and previous.outcome == "succeeded":
+        record.figures = previous.figures | record.figures
+        record.findings = previous.findings
+        record.versions["postgres"] = previous.versions.get("postgres", "unknown")
 
 
 def _report_speed(record: Record, seconds: float) -> None:
