@@ -19,6 +19,8 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
@@ -40,6 +42,7 @@ __all__ = [
     "Update",
     "collect",
     "decide",
+    "durations",
     "ended",
     "is_capacity",
     "lineage",
@@ -362,6 +365,22 @@ def ended(events: Iterable[Event], update_id: str) -> bool:
         if event.kind == "update_progress" and event.update_id == update_id
     ]
     return any(_PHASES.get(state) in ("completed", "failed", "cancelled") for state in states)
+
+
+def durations(events: Iterable[Event], update_ids: Collection[str]) -> dict[str, float]:
+    """Give how many seconds the updates were queued and how many they ran, as the log tells it."""
+    spent = {"queued": 0.0, "running": 0.0}
+    for update_id in update_ids:
+        marks = sorted(
+            (event.timestamp, _PHASES.get(str(event.details.get("state")), "running"))
+            for event in events
+            if event.kind == "update_progress" and event.update_id == update_id
+        )
+        for (since, phase), (until, _) in pairwise(marks):
+            if phase in spent:
+                seconds = (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()
+                spent[phase] += seconds
+    return {phase: round(seconds, 3) for phase, seconds in spent.items()}
 
 
 _EXCERPT: Final = 400

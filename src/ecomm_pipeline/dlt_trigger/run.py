@@ -203,6 +203,7 @@ class Trigger:
         self._started: dict[str, float] = {}
         self._failed_starts = 0
         self._awaited = ""
+        self._waited_for_turn = 0.0
         self._log = _EventLog(pipeline)
         self._known = self._remembered()
 
@@ -240,6 +241,7 @@ class Trigger:
                 self._note(step)
                 self._clock.sleep(self._settings.poll_interval)
             now = self._clock.monotonic()
+            self._waited_for_turn += now - looked if isinstance(step, plan.AwaitTurn) else 0
             exhausted = self._budgets.spend(step, now - looked)
             looked = now
             if exhausted:
@@ -279,7 +281,7 @@ class Trigger:
     def _is_settled(self, updates: list[plan.Update]) -> bool:
         """Whether the platform had its time to replace the last update of ours, if that ended badly."""
         ours = plan.lineage(updates, self._key, self._known)
-        if not self._following or not ours or ours[-1].active:
+        if not self._following or not ours or ours[-1].phase not in ("failed", "cancelled"):
             self._failed_at = None
             return False
         now = self._clock.monotonic()
@@ -396,12 +398,14 @@ class Trigger:
         while not plan.ended(self._log.events, updates[-1].id) and self._clock.monotonic() < deadline:
             self._clock.sleep(0.5)
             _patiently(self._clock, lambda: self._log.read(updates, afresh=True))
-        figures = plan.collect(self._log.events, [update.id for update in updates])
+        ids = [update.id for update in updates]
+        figures, durations = plan.collect(self._log.events, ids), plan.durations(self._log.events, ids)
         record = self._context.record
         record.figures = {
             "updates": [{"id": update.id, "cause": update.cause, "state": update.state} for update in updates],
-            "queue_seconds": round(self._budgets.spent["queue"], 3),
-            "run_seconds": round(self._budgets.spent["run"], 3),
+            "turn_seconds": round(self._waited_for_turn, 3),
+            "queue_seconds": durations["queued"],
+            "run_seconds": durations["running"],
             **figures.as_dict(),
         }
         record.rows_in = sum(rows for table, rows in figures.tables.items() if table.startswith("bronze."))

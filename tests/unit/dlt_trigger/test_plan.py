@@ -21,6 +21,7 @@ from ecomm_pipeline.dlt_trigger.plan import (
     Update,
     collect,
     decide,
+    durations,
     ended,
     is_capacity,
     lineage,
@@ -283,6 +284,24 @@ class TestProgress:
         running = event("update_progress", state="RUNNING")
         assert not ended([running, event("update_progress", state="COMPLETED", update="v")], "u")
         assert ended([running, event("update_progress", state="FAILED")], "u")
+
+
+class TestDurations:
+    def test_queueing_and_running_are_told_from_the_states_of_all_updates(self):
+        def state(name, second, update="u"):
+            return event("update_progress", update=update, at=f"2026-01-02T00:00:{second:02}.500Z", state=name)
+
+        first = [state("QUEUED", 0), state("WAITING_FOR_RESOURCES", 2), state("INITIALIZING", 5), state("FAILED", 9)]
+        second = [
+            state("QUEUED", 20, "v"),
+            state("RUNNING", 21, "v"),
+            state("COMPLETED", 31, "v"),
+            state("QUEUED", 0, "w"),
+        ]
+        assert durations([*second, *first], ["u", "v"]) == {"queued": 6, "running": 14}
+
+    def test_a_log_that_tells_nothing_gives_nothing(self):
+        assert durations([], ["u"]) == {"queued": 0, "running": 0}
 
 
 def error(*messages):

@@ -243,8 +243,7 @@ def test_an_update_is_started_and_waited_for():
     assert record.outcome == "succeeded"
     assert record.remote == {"pipeline_id": "p1", "update_id": "u0", "update_ids": ["u0"]}
     assert stage.clock.seconds >= 20
-    assert record.figures["queue_seconds"] == pytest.approx(5, abs=2)
-    assert record.figures["run_seconds"] == pytest.approx(15, abs=2)
+    assert record.figures["turn_seconds"] == 0
 
 
 def test_its_id_is_in_the_ledger_before_it_is_waited_for():
@@ -266,7 +265,7 @@ def test_somebody_elses_update_is_waited_for_and_not_touched():
     stage.platform.foreign()
     record = stage.run()
     assert record.remote["update_ids"] == ["u1"]
-    assert record.figures["queue_seconds"] >= 20
+    assert record.figures["turn_seconds"] == pytest.approx(20, abs=2)
     assert stage.platform.stops == 0
 
 
