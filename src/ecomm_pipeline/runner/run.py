@@ -24,7 +24,7 @@ from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError
 from ecomm_pipeline.runner.display import Display
 from ecomm_pipeline.runner.plan import Node, Schedule, choose, class_of, delay, items_of, run_scope
 from ecomm_pipeline.runner.process import Log, Process
-from ecomm_pipeline.runner.workflow import Container, Dag, Template, Workflow, parse, substitute
+from ecomm_pipeline.runner.workflow import Container, Dag, Task, Template, Workflow, parse, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -176,7 +176,11 @@ class Walk:
     async def _dag(self, dag: Dag, parallelism: int | None, scope: dict[str, str], path: str) -> str | None:
         """Run the tasks of a DAG in their order; its result is empty."""
         scope = dict(scope)
-        schedule = Schedule(dag, parallelism, lambda task: items_of(task, self._items(task.items, scope, path), path))
+
+        def expand(task: Task) -> list[Node]:
+            return items_of(task, None if task.items is None else substitute(task.items, scope, path), path)
+
+        schedule = Schedule(dag, parallelism, expand)
         running: dict[asyncio.Task[str | None], Node] = {}
         try:
             while True:
@@ -200,9 +204,6 @@ class Walk:
         place = f"{path}.{node.name}"
         arguments = {name: substitute(text, values, place) for name, text in node.task.arguments.items()}
         return await self._template(self._workflow.templates[node.task.template], arguments, place)
-
-    def _items(self, items: str | None, scope: Mapping[str, str], path: str) -> str | None:
-        return None if items is None else substitute(items, scope, path)
 
     async def _container(
         self, template: Template, container: Container, scope: Mapping[str, str], path: str, label: str

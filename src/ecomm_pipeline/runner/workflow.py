@@ -316,6 +316,7 @@ def _check(workflow: Workflow) -> None:
 
 def _check_dag(dag: Dag, workflow: Workflow, scope: set[str], place: str) -> None:
     before = _ancestors(dag, place)
+    with_result = {task.name for task in dag.tasks if task.items is None and _is_container(workflow, task.template)}
     for task in dag.tasks:
         where = f"{place}: task {task.name}"
         template = workflow.templates[_known(task.template, workflow.templates, where)]
@@ -323,10 +324,15 @@ def _check_dag(dag: Dag, workflow: Workflow, scope: set[str], place: str) -> Non
         if missing or task.arguments.keys() - template.inputs.keys():
             problem = f"gives {sorted(task.arguments)}, and template {template.name} takes {sorted(template.inputs)}"
             _refuse(where, problem)
-        outputs = {f"tasks.{name}.outputs.result" for name in before[task.name]}
+        outputs = {f"tasks.{name}.outputs.result" for name in before[task.name] & with_result}
         _resolvable(task.items or "", scope | outputs, where)
         for text in task.arguments.values():
             _resolvable(text, scope | outputs | ({"item"} if task.items is not None else set()), where)
+
+
+def _is_container(workflow: Workflow, name: str) -> bool:
+    """Tell whether a template is a container: of what it printed, unlike of a DAG or a list, there is one result."""
+    return name in workflow.templates and isinstance(workflow.templates[name].body, Container)
 
 
 def _ancestors(dag: Dag, place: str) -> dict[str, set[str]]:

@@ -104,6 +104,7 @@ SAY, MAIN, EACH = "spec__templates__0", "spec__templates__1", "spec__templates__
         (f"{EACH}__template", "nobody", "names 'nobody'"),
         (f"{EACH}__arguments", {"parameters": []}, r"gives \[\], and template say takes \['how', 'what'\]"),
         (f"{EACH}__arguments", {"artifacts": []}, "arguments uses what .*: artifacts"),
+        (f"{MAIN}__dag__tasks__0__withParam", "[1]", r"task each: \{\{tasks\.first\.outputs\.result\}\} has no value"),
         ("spec__entrypoint", "nobody", "entrypoint names 'nobody'"),
         ("spec__templates", [], "entrypoint names 'main'"),
     ],
