@@ -177,7 +177,7 @@ class Platform:
                 {
                     "id": f"end{u.id}",
                     "event_type": "update_progress",
-                    "timestamp": "9",
+                    "timestamp": "2026-01-02T19:00:00.000Z",
                     "origin": {"update_id": u.id},
                     "details": {"update_progress": {"state": u.state(self.clock.seconds)}},
                 }
@@ -305,7 +305,7 @@ def test_a_failure_that_is_not_retried_is_told_with_its_cause_and_place():
                 "id": "1",
                 "event_type": "flow_progress",
                 "level": "ERROR",
-                "timestamp": "1",
+                "timestamp": "2026-01-02T18:00:00.000Z",
                 "origin": {"update_id": "u0", "dataset_name": "ecomm.silver.fact_orders"},
                 "error": {"exceptions": [{"message": "Flow failed"}, {"message": "[DIVIDE_BY_ZERO] by zero\nat x"}]},
             }
@@ -328,7 +328,7 @@ def test_missing_compute_may_be_tried_again():
                 "id": "1",
                 "event_type": "update_progress",
                 "level": "ERROR",
-                "timestamp": "1",
+                "timestamp": "2026-01-02T18:00:00.000Z",
                 "origin": {"update_id": "u0"},
                 "message": "AWS_INSUFFICIENT_INSTANCE_CAPACITY_FAILURE",
             }
