@@ -67,10 +67,10 @@ _UNAVAILABLE: Final = (
 _CLASSES: Final[tuple[tuple[type[EcommError], re.Pattern[str]], ...]] = tuple(
     (kind, re.compile(pattern, re.IGNORECASE))
     for kind, pattern in (
-        (BadDataError, r"enforced contract that failed|CONSTRAINT_VIOLATED|violates? .{0,40}constraint"),
+        (BadDataError, r"enforced contract that failed|CONSTRAINT_VIOLATED|violate.{0,40}constraint"),
         (
             CredentialsError,
-            r"invalid access token|un(authenticated|authorized)|\b40[13]\b|PERMISSION_DENIED|INSUFFICIENT_PERM|invalid_client",
+            r"access token|un(authenticated|authorized)|\b40[13]\b|PERMISSION_DENIED|INSUFFICIENT_PERM|invalid.client",
         ),
         (
             UnavailableError,
@@ -246,7 +246,7 @@ def outcomes(run_results: Mapping[str, Any], manifest: Mapping[str, Any]) -> lis
     return [
         _outcome(result, nodes.get(result["unique_id"], {}))
         for result in run_results.get("results", [])
-        if result.get("status") != "no-op"
+        if not result["unique_id"].startswith("exposure.")
     ]
 
 
