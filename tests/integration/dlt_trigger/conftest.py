@@ -53,8 +53,8 @@ class Trial:
         self.prefix = f"dlt-trigger-{secrets.token_hex(4)}"
         self._monkeypatch = monkeypatch
         self.env = {name: value for name, value in os.environ.items() if not name.startswith("ECOMM_")} | sandbox.env
+        self.set(**sandbox.env)
         self.set(
-            **sandbox.env,
             ECOMM_STORE_PREFIX=self.prefix,
             ECOMM_DATABRICKS_PIPELINE_ID=pipeline_id,
             ECOMM_DLT_POLL_INTERVAL="0.1",
