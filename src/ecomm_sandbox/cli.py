@@ -41,9 +41,12 @@ def up(
     services: Annotated[list[str] | None, typer.Argument(help="Services to start. Default: all.")] = None,
     home: HomeOption = _HOME,
     port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a port of your own choice.")] = None,
+    timezone: Annotated[
+        str, typer.Option(envvar="ECOMM_BUSINESS_TIMEZONE", help="Business zone of the pipeline.", show_default=False)
+    ] = "",
 ) -> None:
     """Start what does not run, and wait until all is healthy."""
-    _sandbox(home).up(services or (), ports=_ports(port or []), progress=_say)
+    _sandbox(home).up(services or (), ports=_ports(port or []), timezone=timezone, progress=_say)
 
 
 @app.command()

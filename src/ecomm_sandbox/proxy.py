@@ -44,6 +44,7 @@ class Proxy:
         self.faults = FaultBox()
         self.target = target
         self.http = http
+        self.holding: list[threading.Thread] = []
         self._listen = listen
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
@@ -62,6 +63,11 @@ class Proxy:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve_one, args=(client,), daemon=True).start()
 
+    @property
+    def ready(self) -> bool:
+        """Whether the port is open, or closed on purpose."""
+        return self._listener is not None or self.faults.peek("refuse") is not None
+
     def put(self, fault: Fault) -> None:
         """Switch a fault on; `refuse` is in force when this returns."""
         self.faults.put(fault)
@@ -69,10 +75,11 @@ class Proxy:
             time.sleep(0.01)
 
     def clear(self) -> None:
-        """Switch all faults off; the port is open when this returns."""
+        """Switch all faults off; the port is open and transactions have ended when this returns."""
         self.faults.clear()
-        while self._listener is None:
+        while self._listener is None or any(thread.is_alive() for thread in self.holding):
             time.sleep(0.01)
+        self.holding.clear()
 
     def _close(self) -> None:
         if self._listener is not None:
@@ -219,26 +226,32 @@ def _close(side: socket.socket, *, reset: bool) -> None:
     side.close()
 
 
-def _hold_transaction(home: Home, fault: Fault, faults: FaultBox) -> None:
+def _hold_transaction(home: Home, fault: Fault, proxy: Proxy) -> None:
     """Open a transaction in Postgres, and commit it when the fault ends. Returns when its statements have run."""
     from psycopg2 import sql
 
     from ecomm_sandbox.postgres import connect
 
     connection = connect(home.read(), direct=True)
-    with connection.cursor() as cursor:
-        if fault.kind == "lock":
-            cursor.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier(fault.options["table"])))
-        else:
-            cursor.execute(fault.options["sql"])
+    lock = sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '5s'")
+            locked = fault.kind == "lock"
+            cursor.execute(lock.format(sql.Identifier(fault.options["table"])) if locked else fault.options["sql"])
+    except BaseException:
+        connection.close()
+        raise
+    proxy.put(fault)
 
     def hold() -> None:
         with closing(connection):
-            while fault in faults.list():
+            while fault in proxy.faults.list():
                 time.sleep(0.02)
             connection.commit()
 
-    threading.Thread(target=hold, daemon=True).start()
+    proxy.holding.append(threading.Thread(target=hold, daemon=True))
+    proxy.holding[-1].start()
 
 
 def _control(home: Home, proxies: dict[str, Proxy]) -> type[BaseHTTPRequestHandler]:
@@ -251,6 +264,10 @@ def _control(home: Home, proxies: dict[str, Proxy]) -> type[BaseHTTPRequestHandl
             pass
 
         def _handle(self) -> None:
+            if self.path == "/sandbox/health":
+                ready = all(proxy.ready for proxy in proxies.values())
+                self._reply(200 if ready else 503, {"status": "ok" if ready else "starting"})
+                return
             service = self.path.removeprefix("/sandbox/faults/")
             if service not in proxies:
                 self._reply(404, {"error": f"no service {service!r}", "services": sorted(proxies)})
@@ -267,9 +284,10 @@ def _control(home: Home, proxies: dict[str, Proxy]) -> type[BaseHTTPRequestHandl
                 proxy.clear()
             elif self.command == "PUT":
                 fault = Fault.parse(json.loads(body), CATALOGUE[service])
-                proxy.put(fault)
                 if fault.kind in ("lock", "long-transaction"):
-                    _hold_transaction(home, fault, proxy.faults)
+                    _hold_transaction(home, fault, proxy)
+                else:
+                    proxy.put(fault)
             return {"faults": [fault.as_dict() for fault in proxy.faults.list()]}
 
         def _reply(self, status: int, body: dict[str, Any]) -> None:

@@ -10,6 +10,7 @@ import os
 import secrets
 import shutil
 import sys
+import time
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -46,7 +47,7 @@ class S3Service:
     name = "s3"
     ports = ("s3-direct", "s3-master", "s3-volume", "s3-filer")
     grpc = True
-    stop_signal = 15
+    stop_signal = 9  # it is made to survive this, and takes more than 15 s to end when asked to
     timeout = 60.0
 
     def prepare(self, home: Home, state: State) -> None:
@@ -69,6 +70,12 @@ class S3Service:
             "ip.bind": "127.0.0.1",
             "master.port": ports["s3-master"],
             "master.telemetry": "false",
+            # One master, that need not ask others who leads, nor what it was before: volumes tell it what there is.
+            # Otherwise a restart waits for an election, up to 20 s.
+            "master.peers": "none",
+            "master.resumeState": "false",
+            "master.electionTimeout": "300ms",
+            "master.heartbeatInterval": "50ms",
             "master.volumeSizeLimitMB": 256,
             "volume.port": ports["s3-volume"],
             "volume.max": 100,
@@ -95,10 +102,22 @@ class S3Service:
         opener.open(f"http://127.0.0.1:{state.ports['s3-direct']}/healthz", timeout=5).close()
 
     def finish(self, home: Home, state: State) -> None:  # noqa: ARG002
-        """Make the bucket. Harmless when it is there."""
-        s3 = client(state, direct=True)
-        if BUCKET not in {bucket.get("Name") for bucket in s3.list_buckets().get("Buckets", [])}:
-            s3.create_bucket(Bucket=BUCKET)
+        """Make the bucket, and wait until it takes an object. Harmless when it is there."""
+        from botocore.exceptions import ClientError
+
+        s3, deadline = client(state, direct=True), time.monotonic() + self.timeout
+        while True:
+            try:
+                if BUCKET not in {bucket.get("Name") for bucket in s3.list_buckets().get("Buckets", [])}:
+                    s3.create_bucket(Bucket=BUCKET)
+                s3.put_object(Bucket=BUCKET, Key=".sandbox", Body=b"ready")
+                s3.delete_object(Bucket=BUCKET, Key=".sandbox")
+            except ClientError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
+            else:
+                return
 
     def cleanup(self, state: State) -> None:
         """Remove the sockets that SeaweedFS puts under /tmp and leaves behind when it is killed."""

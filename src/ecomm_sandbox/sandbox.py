@@ -12,11 +12,12 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ecomm_sandbox import databricks_service as databricks
 from ecomm_sandbox import postgres, s3, sql_faults
 from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Kind
-from ecomm_sandbox.services import DEFAULT, all_services, http
+from ecomm_sandbox.services import PythonService, http
 from ecomm_sandbox.state import Home, SandboxError, State
-from ecomm_sandbox.supervisor import Progress, Status, Supervisor
+from ecomm_sandbox.supervisor import Progress, Service, Status, Supervisor
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
@@ -27,6 +28,26 @@ if TYPE_CHECKING:
     from ecomm_sandbox.loader import Progress as LoadProgress
 
 __all__ = ["LoadOptions", "Sandbox", "exports"]
+
+
+_PROXY = PythonService(
+    "proxy",
+    ("proxy", "postgres", "s3"),
+    lambda home, _state: ["ecomm_sandbox.proxy", str(home.folder)],
+    health="/sandbox/health",
+)
+_TABLEAU = PythonService(
+    "tableau",
+    ("tableau",),
+    lambda home, _state: ["ecomm_sandbox.tableau", str(home.folder)],
+    health="/sandbox/health",
+    secrets=("tableau-token",),
+)
+
+
+def services() -> tuple[Service, ...]:
+    """Give every service, in the order in which they are listed."""
+    return (postgres.PostgresService(), s3.S3Service(), _PROXY, databricks.DatabricksService(), _TABLEAU)
 
 
 def _silent(_name: str, _what: str) -> None:
@@ -55,7 +76,7 @@ class Sandbox:
 
     def __init__(self, folder: Path) -> None:
         self.home = Home(folder)
-        self._supervisor = Supervisor(self.home, all_services())
+        self._supervisor = Supervisor(self.home, services())
 
     @property
     def state(self) -> State:
@@ -66,10 +87,22 @@ class Sandbox:
         return self.home.read()
 
     def up(
-        self, services: Iterable[str] = (), *, ports: dict[str, int] | None = None, progress: Progress = _silent
+        self,
+        names: Iterable[str] = (),
+        *,
+        ports: dict[str, int] | None = None,
+        timezone: str = "",
+        progress: Progress = _silent,
     ) -> None:
-        """Start what does not run; harmless when all does. Raises `SandboxError` with the log's end when one fails."""
-        self._supervisor.up(_names(services), ports or {}, progress)
+        """Start what does not run of the named services (default all); harmless when all does.
+
+        `timezone` is the business zone that the pipeline is set up with. Raises `SandboxError` with the log's end when
+        a service does not start.
+        """
+        if timezone:
+            with self.home.change() as state:
+                state.values["timezone"] = timezone
+        self._supervisor.up(_names(names), ports or {}, progress)
 
     def down(self, *, purge: bool = False, progress: Progress = _silent) -> None:
         """End all that `up` started; with `purge`, remove the data as well."""
@@ -84,7 +117,7 @@ class Sandbox:
 
     def env(self) -> dict[str, str]:
         """Give the environment with which stages and official clients connect."""
-        return _environment(self.home, self.state)
+        return _environment(self.state)
 
     def connect(self, user: str = postgres.OWNER) -> Connection:
         """Connect to Postgres, as the owner of the tables unless told otherwise."""
@@ -122,7 +155,11 @@ class Sandbox:
             _apply_sql_fault(self.home, kind, entry, times, seconds, options)
             return
         body = {"kind": kind, "times": times, "seconds": seconds, **options}
-        http("PUT", self._faults_url(service), {name: value for name, value in body.items() if value is not None}, token=self._token(service))
+        body = {name: value for name, value in body.items() if value is not None}
+        url, token = self._faults_url(service), self._token(service)
+        if service == "databricks":  # takes the whole list
+            body = {"faults": [*http("GET", url, token=token)["faults"], body]}
+        http("PUT", url, body, token=token)
 
     def clear_faults(self, service: str = "") -> None:
         """Switch the faults of a service off, or of all that run, and take those in the database back."""
@@ -143,6 +180,14 @@ class Sandbox:
                 found[name] = list(http("GET", self._faults_url(name), token=self._token(name))["faults"])
         found.setdefault("postgres", []).extend({"kind": kind} for _, kind, _ in self.state.undo)
         return found
+
+    def query(self, statement: str) -> list[list[Any]]:
+        """Give the rows of a SQL statement on the warehouse, values as strings."""
+        return databricks.query(self.state, statement)
+
+    def reset_lakehouse(self) -> None:
+        """Drop all tables of the lakehouse, and what the pipeline remembers of files. No update may be running."""
+        databricks.reset_lakehouse(self.home, self.state)
 
     def _faults_url(self, service: str) -> str:
         ports = self.state.ports
@@ -194,9 +239,9 @@ def _dates(text: str) -> tuple[date | None, date | None]:
         raise SandboxError(message, next_step="write 2011-03-01, or 2011-03-01..2011-03-31") from error
 
 
-def _names(services: Iterable[str]) -> tuple[str, ...]:
-    known = [service.name for service in all_services()]
-    names = tuple(services) or DEFAULT
+def _names(wanted: Iterable[str]) -> tuple[str, ...]:
+    known = [service.name for service in services()]
+    names = tuple(wanted) or tuple(known)
     for name in names:
         if name not in known:
             message = f"no service is called {name!r}"
@@ -204,9 +249,9 @@ def _names(services: Iterable[str]) -> tuple[str, ...]:
     return names if "proxy" in names or not {"postgres", "s3"} & set(names) else (*names, "proxy")
 
 
-def _environment(home: Home, state: State) -> dict[str, str]:  # noqa: ARG001
+def _environment(state: State) -> dict[str, str]:
     ports, secrets = state.ports, state.secrets
-    env: dict[str, str] = {}
+    env = {"ECOMM_BUSINESS_TIMEZONE": state.values.get("timezone", databricks.DEFAULT_TIMEZONE)}
     if "postgres" in ports:
         reader = {"HOST": "127.0.0.1", "PORT": str(ports["postgres"]), "DATABASE": postgres.DATABASE}
         reader |= {"USER": postgres.READER, "PASSWORD": secrets[f"postgres-{postgres.READER}"], "SSLMODE": "disable"}
@@ -220,6 +265,16 @@ def _environment(home: Home, state: State) -> dict[str, str]:  # noqa: ARG001
         env |= {"ECOMM_STORE_REGION": s3.REGION, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": s3.REGION}
         env |= {"AWS_DEFAULT_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": secrets["s3-access-key"]}
         env |= {"AWS_SECRET_ACCESS_KEY": secrets["s3-secret-key"]}
+    if "databricks" in ports:
+        host, token = f"http://127.0.0.1:{ports['databricks']}", secrets["databricks-token"]
+        ours = {"HOST": host, "TOKEN": token, "PIPELINE_ID": databricks.PIPELINE}
+        ours |= {"WAREHOUSE_ID": databricks.WAREHOUSE, "CATALOG": databricks.CATALOG}
+        env |= {f"ECOMM_DATABRICKS_{name}": value for name, value in ours.items()}
+        env |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
+        env["DATABRICKS_HTTP_PATH"] = f"/sql/1.0/warehouses/{databricks.WAREHOUSE}"
+    if "tableau" in ports:
+        env |= {"ECOMM_TABLEAU_SERVER": f"http://127.0.0.1:{ports['tableau']}", "ECOMM_TABLEAU_SITE": ""}
+        env |= {"ECOMM_TABLEAU_TOKEN_NAME": "sandbox", "ECOMM_TABLEAU_TOKEN_VALUE": secrets["tableau-token"]}
     return env
 
 

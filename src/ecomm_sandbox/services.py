@@ -1,10 +1,9 @@
-"""The programs of the sandbox that are ours: each is a module run by the same Python, asked for its health over HTTP."""
+"""The services that are modules of ours: each is run by the same Python, and asked for its health over HTTP."""
 
 from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import urllib.error
 import urllib.request
@@ -12,12 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ecomm_sandbox.postgres import PostgresService
-from ecomm_sandbox.s3 import S3Service
 from ecomm_sandbox.state import Home, SandboxError, State
-from ecomm_sandbox.supervisor import Service
 
-__all__ = ["DEFAULT", "PythonService", "all_services", "http"]
+__all__ = ["PythonService", "http"]
 
 _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never by way of the user's web proxy
 
@@ -49,13 +45,11 @@ class PythonService:
     ports: tuple[str, ...]
     arguments: Callable[[Home, State], list[str]]
     """The module and its arguments, after `python -m`."""
-    health: str = ""
-    """Path that answers 200 when it is healthy; empty: that the ports accept is enough."""
+    health: str
+    """Path that answers 200 when it is healthy, on the port of the service's name."""
     secrets: tuple[str, ...] = ()
     """Names of the secrets it needs."""
     timeout: float = 30.0
-    ready: Callable[[Home, State], None] = lambda _home, _state: None
-    """Called when it is healthy."""
     grpc: bool = False
     stop_signal: int = 15
 
@@ -75,26 +69,7 @@ class PythonService:
 
     def check(self, home: Home, state: State) -> None:  # noqa: ARG002
         """Raise unless it answers."""
-        if self.health:
-            http("GET", f"http://127.0.0.1:{state.ports[self.name]}{self.health}", timeout=5)
-            return
-        for name in self.ports:
-            socket.create_connection(("127.0.0.1", state.ports[name]), timeout=5).close()
+        http("GET", f"http://127.0.0.1:{state.ports[self.name]}{self.health}", timeout=5)
 
     def finish(self, home: Home, state: State) -> None:
-        """Make what it must hold."""
-        self.ready(home, state)
-
-
-_PROXY = PythonService(
-    "proxy", ("proxy", "postgres", "s3"), lambda home, _state: ["ecomm_sandbox.proxy", str(home.folder)]
-)
-
-
-def all_services() -> tuple[Service, ...]:
-    """Give every service, in the order in which they are listed."""
-    return (PostgresService(), S3Service(), _PROXY)
-
-
-DEFAULT = ("postgres", "s3", "proxy")
-"""Services that `up` starts."""
+        """Make what it must hold: nothing."""

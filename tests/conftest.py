@@ -1,4 +1,4 @@
-"""The one warm sandbox that all integration tests share."""
+"""The one warm sandbox that integration and contract tests share; it starts when the first of them asks for it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ class WarmSandbox:
     def __init__(self, home: Path) -> None:
         self._sandbox = Sandbox(home)
         self.home = home
-        self.env: dict[str, str] = self._sandbox.env()
+
+    @property
+    def env(self) -> dict[str, str]:
         """What a stage needs to connect: ECOMM_…, AWS_…, PG…, DATABRICKS_…"""
+        return self._sandbox.env()
 
     def connect(self, user: str = "shop") -> Any:
         """Connect to Postgres as the owner of the tables (or another role) with psycopg2, through the proxy."""
@@ -59,8 +62,10 @@ class WarmSandbox:
         finally:
             self._sandbox.clear_faults(service)
 
-    def reset(self) -> None:
-        """Empty the shop's tables, the bucket and the lakehouse."""
+    def reset(self, business_timezone: str = "Asia/Ho_Chi_Minh") -> None:
+        """Empty the shop's tables, the bucket and the lakehouse, and set the zone in which a business date begins."""
+        if self.env["ECOMM_BUSINESS_TIMEZONE"] != business_timezone:
+            self._sandbox.up(timezone=business_timezone)
         self._sandbox.clear_faults()
         self._sandbox.empty()
         self.empty_bucket()
