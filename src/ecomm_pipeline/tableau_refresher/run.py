@@ -6,6 +6,7 @@ https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_ref_jobs_tasks
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -111,6 +112,7 @@ class Tableau:
     def __init__(self, settings: TableauSettings, clock: Clock) -> None:
         import tableauserverclient as client
 
+        logging.getLogger("TSC").addHandler(logging.NullHandler())  # or its warnings go to standard error, between ours
         self._settings = settings
         self._clock = clock
         self._client = client
@@ -146,8 +148,9 @@ class Tableau:
             self._settings.token_name, self._settings.token_value.get_secret_value(), self._settings.site
         )
         with _tableau_errors(f"sign in to {self._settings.server}"):
+            # The client's own way to the server's version falls back to an old one, in silence, when it gets no answer.
+            self._server.version = self._server.server_info.get().rest_api_version
             self._server.auth.sign_in(token)
-            self._server.use_server_version()
 
     def find(self, target: plan.Target) -> str:
         """Give the id of a data source or workbook.
@@ -170,7 +173,7 @@ class Tableau:
         endpoint = self._endpoint(target)
         # Names with a character of the filter's own grammar cannot be asked for.
         plain = not set(target.name) & set(",:&[]*")
-        return list(endpoint.filter(name=target.name) if plain else endpoint.all())
+        return list(iter(endpoint.filter(name=target.name) if plain else endpoint.all()))
 
     def _endpoint(self, target: plan.Target) -> Any:  # noqa: ANN401 (the client has no types)
         return self._server.datasources if target.kind == "datasource" else self._server.workbooks
@@ -203,7 +206,8 @@ class Tableau:
     def jobs(self, target: plan.Target, item_id: str) -> list[plan.Job]:
         """Give the refresh jobs of a target that are active or of the last day."""
         since = self._clock.now() - _HISTORY
-        rows = self._ask("jobs", lambda: list(self._server.jobs.filter(created_at__gte=since.replace(microsecond=0))))
+        query = self._server.jobs.filter(created_at__gte=since.replace(microsecond=0))
+        rows = self._ask("jobs", lambda: list(iter(query)))  # a list of the query itself would ask for its length first
         refreshes = [row for row in rows if "extract" in str(row.type).lower()]
         return [job for row in refreshes if (job := self._of_target(row, target, item_id)) is not None]
 
