@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import time
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,7 +14,7 @@ from ecomm_sandbox import s3
 from ecomm_sandbox.services import PythonService, http
 from ecomm_sandbox.state import Home, SandboxError, State
 
-__all__ = ["CATALOG", "PIPELINE", "WAREHOUSE", "DatabricksService", "query", "reset_lakehouse"]
+__all__ = ["CATALOG", "PIPELINE", "WAREHOUSE", "DatabricksService", "execute", "query", "reset_lakehouse"]
 
 CATALOG: Final = "ecomm"
 PIPELINE: Final = "ecomm"
@@ -71,7 +72,12 @@ class DatabricksService(PythonService):
 
 
 def query(state: State, statement: str) -> list[list[Any]]:
-    """Run SQL on the warehouse and give all rows, values as strings (null as None).
+    """Run SQL on the warehouse and give all rows, values as strings (null as None). Raises `SandboxError`."""
+    return execute(state, statement)[1]
+
+
+def execute(state: State, statement: str) -> tuple[list[tuple[str, str]], list[list[Any]]]:
+    """Run SQL on the warehouse; give the columns, each with its type's name, and all rows.
 
     Upstream: https://docs.databricks.com/api/workspace/statementexecution. Raises `SandboxError` when it fails.
     """
@@ -79,16 +85,19 @@ def query(state: State, statement: str) -> list[list[Any]]:
     body = {"statement": statement, "warehouse_id": WAREHOUSE, "catalog": CATALOG, "wait_timeout": "50s", "format": "JSON_ARRAY"}
     answer = http("POST", base, body, token=token, timeout=120)
     while answer["status"]["state"] in ("PENDING", "RUNNING"):
+        time.sleep(0.2)
         answer = http("GET", f"{base}/{answer['statement_id']}", token=token, timeout=120)
     if answer["status"]["state"] != "SUCCEEDED":
-        message = f"the statement failed: {answer['status'].get('error', {}).get('message', answer['status']['state'])}"
+        reason = (answer["status"].get("error") or {}).get("message", answer["status"]["state"])
+        message = f"the warehouse could not run {statement[:200]!r}: {reason}"
         raise SandboxError(message)
+    columns = (answer.get("manifest") or {}).get("schema", {}).get("columns") or []
     chunk = answer.get("result") or {}
     rows = list(chunk.get("data_array") or [])
     while chunk.get("next_chunk_internal_link"):
         chunk = http("GET", _base(state) + chunk["next_chunk_internal_link"], token=token, timeout=120)
         rows += chunk.get("data_array") or []
-    return rows
+    return [(column["name"], column["type_name"]) for column in columns], rows
 
 
 def reset_lakehouse(home: Home, state: State) -> None:
