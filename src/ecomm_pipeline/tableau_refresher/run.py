@@ -296,8 +296,12 @@ class Tableau:
 
 def _job(item: Any) -> plan.Job:  # noqa: ANN401 (a JobItem)
     notes = " ".join([*(item.notes or []), *(str(note.get("text") or "") for note in item.status_notes or [])])
-    created = item.created_at.astimezone(UTC) if item.created_at else datetime.now(UTC)
-    return plan.Job(str(item.id), created, _job_state(item), notes, int(item.progress or 0))
+    return plan.Job(str(item.id), _created(item), _job_state(item), notes, int(item.progress or 0))
+
+
+def _created(item: Any) -> datetime:  # noqa: ANN401 (a JobItem or a BackgroundJobItem)
+    """Tell when Tableau was asked for a job; one that does not tell is taken to be too old to count."""
+    return item.created_at.astimezone(UTC) if item.created_at else datetime.min.replace(tzinfo=UTC)
 
 
 def _job_state(item: Any) -> plan.JobState:  # noqa: ANN401 (a JobItem)
@@ -315,7 +319,7 @@ def _listed_job(row: Any) -> plan.Job:  # noqa: ANN401 (a BackgroundJobItem)
         "Cancelled": "cancelled",
         "InProgress": "running",
     }
-    return plan.Job(str(row.id), row.created_at.astimezone(UTC), states.get(row.status, "pending"))
+    return plan.Job(str(row.id), _created(row), states.get(row.status, "pending"))
 
 
 @contextmanager
@@ -454,10 +458,10 @@ class Refresher:
 
     def _advance(self, flight: _Flight) -> bool:
         """Take a target one step on; give whether it is at its end."""
-        if self._clock.monotonic() - flight.began > self._settings.timeout:
-            raise self._timed_out(flight)
         if flight.proving_since is not None:
             return self._prove(flight)
+        if self._clock.monotonic() - flight.began > self._settings.timeout:
+            raise self._timed_out(flight)
         return self._look(flight) if flight.job_id else self._request(flight)
 
     def _request(self, flight: _Flight) -> bool:

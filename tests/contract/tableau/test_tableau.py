@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import tableauserverclient as tsc
 from tableauserverclient.server.endpoint.exceptions import NonXMLResponseError
+from tests.support import kpi
 
 from ecomm_pipeline.settings import Tableau
 
@@ -33,6 +34,16 @@ def server(tableau: Tableau) -> Iterator[tsc.Server]:
     made = tsc.Server(tableau.server, use_server_version=True)
     with made.auth.sign_in(token(tableau)):
         yield made
+
+
+@pytest.fixture(scope="module", autouse=True)
+def tables(request: pytest.FixtureRequest, target: str) -> Iterator[None]:
+    """What the sandbox's data sources read."""
+    if target == "live":
+        yield
+        return
+    with kpi.tables(request.getfixturevalue("sandbox")):
+        yield
 
 
 @pytest.fixture(scope="module")

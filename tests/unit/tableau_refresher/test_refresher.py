@@ -273,6 +273,12 @@ def test_an_extract_that_stays_old_after_its_job_is_stale():
     assert stage.ledger().figures["targets"]["sales"]["refreshed_at"] == "2026-01-01T22:00:00.000Z"
 
 
+def test_the_limit_is_for_jobs_and_not_for_the_proof():
+    stage = Stage(timeout=15)
+    stage.site.shows_after = 12
+    assert stage.run().outcome == "succeeded"
+
+
 def test_a_stuck_job_ends_the_wait_and_is_found_again():
     stage = Stage(timeout=30)
     stage.site.seconds = 60
