@@ -1,4 +1,4 @@
-"""Builds and tests the KPI tables with dbt, in a process of its own (docs/adr/0003-dbt-in-a-process-of-its-own.md)."""
+"""Builds and tests the KPI tables with dbt, in a process of its own (docs/adr/0003-dbt-as-a-subprocess.md)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """dbt-runner on the warm sandbox, with a Gold of a few rows whose KPIs are known by hand.
 
-A dbt command is 10 to 20 s of start-up here, so each run is looked at from many sides: the module's fixtures run it once.
+A dbt command is 10 to 20 s of start-up here, so each run is looked at from many sides: the module's fixtures run it
+once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,12 @@ DATE = "2026-01-09"
 ECOMM = [sys.executable, "-m", "ecomm_pipeline.cli", "dbt-runner", "--date", DATE]
 
 LINES = """
-    ('1', 1, '2026-01-01', 'completed', 7, 'A', 2, 50.00, 0), ('1', 2, '2026-01-01', 'completed', 7, 'B', 1, 50.00, 0),
-    ('2', 1, '2026-01-02', 'completed', null, 'A', 3, 60.00, 0), ('C3', 1, '2026-01-08', 'cancelled', 8, 'A', -1, 0, 7.5),
-    ('4', 1, '2026-01-09', 'completed', 8, 'B', 1, 10.0001, 0), ('A5', 1, '2026-01-09', 'adjusted', null, 'B', 1, 0, 0)
+    ('1', 1, '2026-01-01', 'completed', 7, 'A', 2, 50.00, 0),
+    ('1', 2, '2026-01-01', 'completed', 7, 'B', 1, 50.00, 0),
+    ('2', 1, '2026-01-02', 'completed', null, 'A', 3, 60.00, 0),
+    ('C3', 1, '2026-01-08', 'cancelled', 8, 'A', -1, 0, 7.5),
+    ('4', 1, '2026-01-09', 'completed', 8, 'B', 1, 10.0001, 0),
+    ('A5', 1, '2026-01-09', 'adjusted', null, 'B', 1, 0, 0)
 """
 GOLD = (
     "CREATE SCHEMA IF NOT EXISTS gold",
@@ -33,7 +37,8 @@ GOLD = (
                'VN' AS country, product_id, 'a thing' AS description, CAST(quantity AS INT) AS quantity,
                CAST(1 AS DECIMAL(12,4)) AS unit_price, CAST(gross AS DECIMAL(18,4)) AS gross_revenue,
                CAST(refund AS DECIMAL(18,4)) AS refund, TIMESTAMP'2026-01-10 00:00:00' AS processed_at
-        FROM VALUES {LINES} AS t(order_id, line_number, sales_date, status, customer_id, product_id, quantity, gross, refund)
+        FROM VALUES {LINES}
+          AS t(order_id, line_number, sales_date, status, customer_id, product_id, quantity, gross, refund)
     """,
     """CREATE OR REPLACE TABLE gold.agg_daily_sales AS
         SELECT sales_date,
@@ -41,7 +46,8 @@ GOLD = (
                COUNT(DISTINCT CASE WHEN status = 'cancelled' THEN order_id END) AS cancelled_orders,
                COUNT(DISTINCT CASE WHEN status = 'completed' THEN customer_id END) AS customers,
                CAST(SUM(CASE WHEN status = 'completed' THEN quantity ELSE 0 END) AS BIGINT) AS units,
-               CAST(SUM(gross_revenue) AS DECIMAL(18,4)) AS gross_revenue, CAST(SUM(refund) AS DECIMAL(18,4)) AS refunds,
+               CAST(SUM(gross_revenue) AS DECIMAL(18,4)) AS gross_revenue,
+               CAST(SUM(refund) AS DECIMAL(18,4)) AS refunds,
                CAST(SUM(gross_revenue) - SUM(refund) AS DECIMAL(18,4)) AS net_revenue, MAX(processed_at) AS processed_at
         FROM gold.sales_analytics GROUP BY sales_date
     """,

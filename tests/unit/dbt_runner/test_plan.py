@@ -70,7 +70,10 @@ def test_a_unit_test_is_found_in_its_own_part_of_the_manifest():
 
 @pytest.mark.parametrize(
     ("failures", "told"),
-    [(1, "test sums (models/marts/agg_sales_kpi.yml): 1 row fails it"), (12, "test sums (models/marts/agg_sales_kpi.yml): 12 rows fail it")],
+    [
+        (1, "test sums (models/marts/agg_sales_kpi.yml): 1 row fails it"),
+        (12, "test sums (models/marts/agg_sales_kpi.yml): 12 rows fail it"),
+    ],
 )  # fmt: skip
 def test_a_failing_test_is_told_in_one_line_with_its_file_and_rows(failures, told):
     error = error_of(result("test.ecomm.sums.1", "fail", "Got 12 results, configured to fail if != 0", failures))
@@ -100,7 +103,7 @@ def test_a_long_message_is_cut():
         ("[INSUFFICIENT_PERMISSIONS] User does not have USE SCHEMA on kpi", CredentialsError),
         ("Max retries exceeded with url: /sql/1.0 (Caused by NewConnectionError)", UnavailableError),
         ("Invalid SessionHandle: SessionHandle [1]", UnavailableError),
-        ("('Connection aborted.', RemoteDisconnected('Remote end closed connection without response'))", UnavailableError),
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed connection'))", UnavailableError),
         ("HTTP 503: TEMPORARILY_UNAVAILABLE", UnavailableError),
         ("The read operation timed out", UnavailableError),
         ("[TABLE_OR_VIEW_NOT_FOUND] `ecomm`.`gold`.`x` cannot be found", MissingSourceError),
