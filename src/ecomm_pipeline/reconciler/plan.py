@@ -360,11 +360,13 @@ Measures = dict[str, Decimal]
 """Figures by the names of DAILY, and `lines`; a table has those that it can tell."""
 
 ZERO: Final = Decimal(0)
+WITHOUT_ORDER: Final = "lines without their order"
+"""What stands for the date of order lines whose order has not arrived."""
 
 
 @dataclass(frozen=True, slots=True)
 class SalesDay:
-    """The measures of one sales date by table (`silver`, `sales_analytics`, …); `date` is empty for all of Gold.
+    """The measures of one sales date by table (`silver`, …); `date` is empty for lines without their order.
 
     A table without a row for the date is not in `tables`.
     """
@@ -385,7 +387,8 @@ def problems_of_sales(day: SalesDay, *, through: str, dates: object) -> list[Pro
         wrong = _differing(names, day.tables.get(before, {}), day.tables.get(after, {}))
         if wrong:
             hop = f"{before} → {after}"
-            problems.append(_sales_problem(day.date or "all dates", hop, wrong, f"ecomm {stage} --date {dates}"))
+            next_step = f"ecomm {stage} --date {dates}"
+            problems.append(_sales_problem(day.date or WITHOUT_ORDER, hop, wrong, next_step))
     return problems
 
 
@@ -475,7 +478,8 @@ def _sales_rows(day: SalesDay) -> Iterator[dict[str, Any]]:
     for table, measures in day.tables.items():
         rows = int(measures["lines"]) if "lines" in measures else None
         money = {"money": plain(measures["net_revenue"])} if "net_revenue" in measures else {}
-        yield {"table": "sales", "date": day.date or "all", "hop": table, "rows": rows, **money}
+        date = day.date or WITHOUT_ORDER
+        yield {"table": "sales", "date": date, "hop": table, "rows": rows, **money}
 
 
 def findings(days: Sequence[Day]) -> Iterator[LedgerFinding]:

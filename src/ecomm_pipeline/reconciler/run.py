@@ -100,11 +100,12 @@ def _collect(context: StageContext, settings: ReconcilerSettings, through: str, 
     )
     lake = _Lakehouse(warehouse, context, settings.business.business_timezone)
     source = _open_source(settings, stack) if settings.reconciler.check_source else None
-    pool = stack.enter_context(ThreadPoolExecutor(2, "reconciler"))
+    pool = stack.enter_context(ThreadPoolExecutor(3, "reconciler"))
     counted = pool.submit(source.count, list(extracts.values())) if source else None
-    answered = pool.submit(lake.ask, extracts, through)
+    answers = [pool.submit(lake.ask_tables, extracts), pool.submit(lake.ask_sales, through)]
     counts = _count_files(context, extracts)
-    answered.result()
+    for answer in answers:
+        answer.result()
     now = counted.result() if counted else {}
     days = [
         _day(place, date, chosen[place], now.get(place), counts.get(place), lake, manifests[place])
@@ -203,12 +204,13 @@ class _Lakehouse:
     context: StageContext
     timezone: str
     bronze: dict[Place, dict[tuple[str, str], tuple[Amount, int]]] = field(default_factory=dict)
+    quarantined: dict[Place, dict[tuple[str, str], int]] = field(default_factory=dict)
     states: dict[Place, list[dict[str, str | None]]] = field(default_factory=dict)
     sales: list[SalesDay] = field(default_factory=list)
     customers: tuple[Measures, Measures] = field(default_factory=lambda: ({}, {}))
 
-    def ask(self, extracts: dict[Place, Manifest], through: str) -> None:
-        """Ask one statement a hop."""
+    def ask_tables(self, extracts: dict[Place, Manifest]) -> None:
+        """Ask Bronze, then Silver, of the extracts."""
         tables = [table for table in dict.fromkeys(table for table, _ in extracts) if table in CONTRACT]
         if tables:
             self._ask_bronze(tables)
@@ -218,16 +220,20 @@ class _Lakehouse:
                 listed.setdefault(table, []).extend((date, manifest.run_id, file.name) for file in manifest.files)
         listed = {table: found for table, found in listed.items() if found}
         if listed:
-            for row in self.warehouse.query(sql.silver(listed, self.context.dates)).dicts():
+            refused = {table for table, _ in self.quarantined}
+            for row in self.warehouse.query(sql.silver(listed, refused, self.context.dates)).dicts():
                 self.states.setdefault(_place(row), []).append(row)
-        self._ask_sales(through)
 
     def _ask_bronze(self, tables: list[str]) -> None:
         for row in self.warehouse.query(sql.bronze(tables, self.context.dates)).dicts():
             file = (row["run_id"] or "", row["file"] or "")
-            self.bronze.setdefault(_place(row), {})[file] = (_amount(row), int(row["rescued"] or 0))
+            if row["layer"] == "quarantine":
+                self.quarantined.setdefault(_place(row), {})[file] = int(row["row_count"] or 0)
+            else:
+                self.bronze.setdefault(_place(row), {})[file] = (_amount(row), int(row["rescued"] or 0))
 
-    def _ask_sales(self, through: str) -> None:
+    def ask_sales(self, through: str) -> None:
+        """Ask Silver and Gold, and then the KPI tables, of the sales dates."""
         found: dict[str, dict[str, Measures]] = {}
         for row in self.warehouse.query(sql.sales(self.context.dates, self.timezone)).dicts():
             found.setdefault(row["date"] or "", {})[row["table_name"] or ""] = _measures(row)
@@ -271,7 +277,9 @@ def _day(
     money = Decimal(0) if table in CONTRACT and CONTRACT[table].money else None
     nothing = plan.Amount(0, money)
     loaded = lake.bronze.get(place, {})
-    own = [loaded[name] for name in ((manifest.run_id, file.name) for file in manifest.files) if name in loaded]
+    names = [(manifest.run_id, file.name) for file in manifest.files]
+    own = [loaded[name] for name in names if name in loaded]
+    refused = lake.quarantined.get(place, {})
     listed = {(other.run_id, file.name) for other in manifests for file in other.files}
     states = lake.states.get(place, [])
 
@@ -293,7 +301,7 @@ def _day(
         kept_in_silver=sum((Decimal(row["silver_money"] or 0) for row in states if row["state"] == "kept"), Decimal(0)),
         superseded=of_state("superseded"),
         quarantined={row["reason"] or "": _amount(row) for row in states if row["state"] == "quarantined"},
-        in_quarantine=of_state("in_quarantine").rows,
+        in_quarantine=sum(refused.get(name, 0) for name in names),
         lost=of_state("lost"),
     )
 

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 from ecomm_pipeline.contract import CONTRACT, UPDATED_AT, TableContract
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
     from ecomm_pipeline.dates import DateRange
 
@@ -146,85 +146,92 @@ def _text(value: str) -> str:
 # --- the lakehouse -------------------------------------------------------------------------------------------------
 
 _FILE: Final = "substring_index(_source_file, '/', -1)"
+_MONEY: Final = "DECIMAL(38, 8)"
+_REASON: Final = "regexp_replace(reason, concat('(?s): ', chr(39), '.*?', chr(39), '(?=; |$)'), '')"
+"""`quantity: not a int: '12a'` without the value, so that alike reasons are counted together."""
 
 
 def bronze(tables: Sequence[str], dates: DateRange) -> str:
-    """Rows, money and rescued rows of Bronze by file.
+    """Rows, money and rescued rows by file: of Bronze, and of silver.quarantine.
 
-    Answers (table_name, date, run_id, file, row_count, money, rescued).
+    Answers (layer, table_name, date, run_id, file, row_count, money, rescued); layer is `bronze` or `quarantine`, of
+    the latter only rows are told. One aggregation over the union of the tables: a shuffle a table would cost more.
     """
+    chosen = f"_date, _run_id, {_FILE} AS file"
     arms = [
-        f"SELECT '{name}' AS table_name, CAST(_date AS STRING) AS date, _run_id AS run_id, {_FILE} AS file, "
-        f"count(*) AS row_count, CAST({_lake_sum(CONTRACT[name])} AS STRING) AS money, "
-        f"count(_rescued_data) AS rescued\nFROM bronze.{name}\n"
-        f"WHERE {_between('_date', dates)}\nGROUP BY _date, _run_id, {_FILE}"
+        f"SELECT 'bronze' AS layer, '{name}' AS table_name, {chosen}, {_row_money(CONTRACT[name])} AS money,\n"
+        f"  _rescued_data IS NOT NULL AS is_rescued\nFROM bronze.{name} WHERE {_between('_date', dates)}"
         for name in tables
     ]
-    return "\nUNION ALL\n".join(arms)
+    quarantine = (
+        f"SELECT 'quarantine', table_name, {chosen}, CAST(NULL AS {_MONEY}), false\n"
+        f"FROM silver.quarantine WHERE {_between('_date', dates)}"
+    )
+    return f"""
+SELECT layer, table_name, CAST(_date AS STRING) AS date, _run_id AS run_id, file, count(*) AS row_count,
+  CAST(sum(money) AS STRING) AS money, count_if(is_rescued) AS rescued
+FROM ({_union([*arms, quarantine])})
+GROUP BY layer, table_name, _date, _run_id, file""".strip()
 
 
-def silver(files: Mapping[str, Iterable[tuple[str, str, str]]], dates: DateRange) -> str:
+def silver(files: Mapping[str, Iterable[tuple[str, str, str]]], refused: Collection[str], dates: DateRange) -> str:
     """What became in Silver of each row of the listed files (table → (date, run id, file name)).
 
     Answers (table_name, date, state, reason, row_count, money, silver_money): rows of Bronze by state `kept`,
-    `superseded`, `quarantined` (with the reason, without its values) or `lost`, and `in_quarantine`, the count of
-    silver.quarantine itself. `silver_money` is what Silver holds of the kept rows.
+    `superseded`, `quarantined` (with the reason, without its values) or `lost`. `silver_money` is what Silver holds of
+    the kept rows. Quarantine is looked into for the tables in `refused` only: for the others it holds nothing.
     """
-    arms = [_silver_arm(CONTRACT[name], sorted(listed), dates) for name, listed in files.items()]
-    return "\nUNION ALL\n".join(arms)
-
-
-def _silver_arm(table: TableContract, listed: Sequence[tuple[str, str, str]], dates: DateRange) -> str:
-    values = ", ".join(f"(DATE'{date}', '{run_id}', '{file}')" for date, run_id, file in listed)
-    fields = [*table.key, UPDATED_AT, *(f.column for f in factors(table) if f.column not in table.key)]
-    parsed = ", ".join(f"{name} STRING" for name in fields)
-    same_row = " AND ".join(f"q.{name} <=> b.{name}" for name in (*table.key, UPDATED_AT))
-    same_file = "q._date = b._date AND q._run_id = b._run_id AND q.file = b.file"
-    same_key = " AND ".join(f"s.{name} = try_cast(b.{name} AS {_SPARK[table.columns[name]]})" for name in table.key)
-    stamp = f"try_cast(b.{UPDATED_AT} AS TIMESTAMP)"
-    first = table.key[0]
-    without_values = "regexp_replace(reason, concat('(?s): ', chr(39), '.*?', chr(39), '(?=; |$)'), '')"
+    arms = [_silver_arm(CONTRACT[name], sorted(listed), dates, name in refused) for name, listed in files.items()]
     return f"""
-SELECT * FROM (
-WITH listed AS (SELECT col1 AS _date, col2 AS _run_id, col3 AS file FROM VALUES {values}),
-b AS (
-  SELECT {", ".join(f"r.{name}" for name in fields)}, l._date, l._run_id, l.file
-  FROM (SELECT *, {_FILE} AS file FROM bronze.{table.name} WHERE {_between("_date", dates)}) AS r
-  JOIN listed AS l ON r._date = l._date AND r._run_id = l._run_id AND r.file = l.file
-),
-refused AS (
-  SELECT from_json(row, '{parsed}') AS v, {without_values} AS reason, _date, _run_id, {_FILE} AS file
-  FROM silver.quarantine WHERE table_name = '{table.name}' AND {_between("_date", dates)}
-),
-r AS (
-  SELECT r.v.*, r.reason, l._date, l._run_id, l.file
-  FROM refused AS r JOIN listed AS l ON r._date = l._date AND r._run_id = l._run_id AND r.file = l.file
-),
-q AS (
-  SELECT {", ".join((*table.key, UPDATED_AT))}, _date, _run_id, file, min(reason) AS reason
-  FROM r GROUP BY {", ".join((*table.key, UPDATED_AT))}, _date, _run_id, file
-),
-states AS (
-  SELECT b._date,
+SELECT table_name, CAST(_date AS STRING) AS date, state, reason, count(*) AS row_count,
+  CAST(sum(money) AS STRING) AS money,
+  CAST(sum(CASE WHEN state = 'kept' THEN silver_money END) AS STRING) AS silver_money
+FROM ({_union(arms)})
+GROUP BY table_name, _date, state, reason""".strip()
+
+
+def _silver_arm(
+    table: TableContract,
+    listed: Sequence[tuple[str, str, str]],
+    dates: DateRange,
+    refused: bool,  # noqa: FBT001 (an internal function)
+) -> str:
+    stamp = f"try_cast(b.{UPDATED_AT} AS TIMESTAMP)"
+    same_key = " AND ".join(f"s.{name} = try_cast(b.{name} AS {_SPARK[table.columns[name]]})" for name in table.key)
+    join = _quarantine_join(table, dates) if refused else ""
+    return f"""SELECT '{table.name}' AS table_name, b._date,
     CASE
-      WHEN q.file IS NOT NULL THEN 'quarantined'
-      WHEN s.{first} IS NULL THEN 'lost'
+      {"WHEN q.file IS NOT NULL THEN 'quarantined'" if refused else ""}
       WHEN s.{UPDATED_AT} = {stamp} AND s._run_id = b._run_id THEN 'kept'
       WHEN s.{UPDATED_AT} > {stamp} OR (s.{UPDATED_AT} = {stamp} AND s._run_id > b._run_id) THEN 'superseded'
       ELSE 'lost'
     END AS state,
-    q.reason, {_lake_money(table, "b")} AS money, {_silver_money(table)} AS silver_money
-  FROM b
-  LEFT JOIN q ON {same_row} AND {same_file}
+    {"q.reason" if refused else "CAST(NULL AS STRING)"} AS reason,
+    {_row_money(table, "b")} AS money, CAST({_silver_money(table)} AS {_MONEY}) AS silver_money
+  FROM (SELECT *, {_FILE} AS file FROM bronze.{table.name} WHERE {_between("_date", dates)}) AS b
+  {join}
   LEFT JOIN silver.{SILVER[table.name]} AS s ON {same_key}
-)
-SELECT '{table.name}' AS table_name, CAST(_date AS STRING) AS date, state, reason, count(*) AS row_count,
-  CAST({_sum(table, "money")} AS STRING) AS money,
-  CAST({_sum(table, "CASE WHEN state = 'kept' THEN silver_money END")} AS STRING) AS silver_money
-FROM states GROUP BY _date, state, reason
-UNION ALL
-SELECT '{table.name}', CAST(_date AS STRING), 'in_quarantine', NULL, count(*), NULL, NULL FROM r GROUP BY _date
-)""".strip()
+  WHERE concat_ws('/', b._date, b._run_id, b.file) IN ({", ".join(f"'{'/'.join(file)}'" for file in listed)})"""
+
+
+def _union(arms: Sequence[str]) -> str:
+    return "\n  UNION ALL\n".join(arms)
+
+
+def _quarantine_join(table: TableContract, dates: DateRange) -> str:
+    """The refused rows, told apart by file, key and updated_at as text; their reasons without the values."""
+    names = (*table.key, UPDATED_AT)
+    fields = ", ".join(f"{name} STRING" for name in names)
+    same = " AND ".join(f"q.{name} <=> b.{name}" for name in (*names, "_date", "_run_id", "file"))
+    columns = ", ".join(f"v.{name}" for name in names)
+    return f"""LEFT JOIN (
+    SELECT {columns}, _date, _run_id, file, min({_REASON}) AS reason
+    FROM (
+      SELECT from_json(row, '{fields}') AS v, reason, _date, _run_id, {_FILE} AS file
+      FROM silver.quarantine WHERE table_name = '{table.name}' AND {_between("_date", dates)}
+    )
+    GROUP BY {columns}, _date, _run_id, file
+  ) AS q ON {same}"""
 
 
 SEPARATOR: Final = "\x1f"
@@ -252,47 +259,48 @@ def sales(dates: DateRange, timezone: str) -> str:
     """The measures of sales dates in Silver, gold.sales_analytics and gold.agg_daily_sales.
 
     Answers (table_name, date, lines, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue),
-    a measure NULL where the table cannot tell it; with an empty date the lines of all dates. The sales dates are those
-    of the range, and those of every order of which the range brought the order's or a line's newest version (an order
-    of last week that was cancelled today).
+    a measure NULL where the table cannot tell it. The sales dates are those of the range, and those of every order of
+    which the range brought the order's or a line's newest version (an order of last week that was cancelled today). An
+    empty date has the lines whose order has not arrived.
     """
+    in_range, brought = _between("sales_date", dates), _between("_date", dates)
     return f"""
-WITH o AS (SELECT *, {_business_day("ordered_at", timezone)} AS sales_date FROM silver.dim_orders),
-touched AS (
-  SELECT sales_date FROM o WHERE {_between("_date", dates)} OR {_between("sales_date", dates)}
-  UNION SELECT o.sales_date FROM silver.fact_orders AS l JOIN o ON l.order_id = o.order_id
-  WHERE {_between("l._date", dates)}
-  UNION SELECT sales_date FROM gold.agg_daily_sales WHERE {_between("sales_date", dates)}
+WITH o AS (
+  SELECT order_id, customer_id, status, _date, {_business_day("ordered_at", timezone)} AS sales_date
+  FROM silver.dim_orders
 ),
-days AS (SELECT * FROM o WHERE sales_date IN (SELECT sales_date FROM touched)),
 counts AS (
   SELECT sales_date, count_if(status = 'completed') AS orders, count_if(status = 'cancelled') AS cancelled_orders,
-    count(DISTINCT CASE WHEN status = 'completed' THEN customer_id END) AS customers
-  FROM days GROUP BY sales_date
+    count(DISTINCT CASE WHEN status = 'completed' THEN customer_id END) AS customers, max({brought}) AS touched
+  FROM o GROUP BY sales_date
 ),
 lines AS (
-  SELECT days.sales_date, count(*) AS lines,
+  SELECT o.sales_date, count(*) AS lines,
     sum(CASE WHEN status = 'completed' AND quantity > 0 THEN quantity ELSE 0 END) AS units,
     sum(CASE WHEN status = 'completed' THEN quantity * unit_price ELSE 0 END) AS gross,
-    sum(CASE WHEN status = 'cancelled' THEN -quantity * unit_price ELSE 0 END) AS refunds
-  FROM days JOIN silver.fact_orders AS l ON days.order_id = l.order_id GROUP BY days.sales_date
+    sum(CASE WHEN status = 'cancelled' THEN -quantity * unit_price ELSE 0 END) AS refunds,
+    max(l.{brought}) AS touched
+  FROM silver.fact_orders AS l LEFT JOIN o ON l.order_id = o.order_id GROUP BY o.sales_date
+),
+found AS (
+  SELECT 'silver' AS table_name, coalesce(c.sales_date, l.sales_date) AS sales_date, coalesce(l.lines, 0) AS lines,
+    c.orders, c.cancelled_orders, c.customers, coalesce(l.units, 0) AS units,
+    CAST(coalesce(l.gross, 0) AS STRING) AS gross_revenue, CAST(coalesce(l.refunds, 0) AS STRING) AS refunds,
+    CAST(coalesce(l.gross - l.refunds, 0) AS STRING) AS net_revenue, c.touched OR l.touched AS touched
+  FROM counts AS c FULL JOIN lines AS l ON c.sales_date = l.sales_date
+  UNION ALL
+  SELECT 'sales_analytics', sales_date, count(*), NULL, NULL, NULL, NULL, CAST(sum(gross_revenue) AS STRING),
+    CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING), false
+  FROM gold.sales_analytics GROUP BY sales_date
+  UNION ALL
+  SELECT 'agg_daily_sales', sales_date, NULL, orders, cancelled_orders, customers, units,
+    CAST(gross_revenue AS STRING), CAST(refunds AS STRING), CAST(net_revenue AS STRING), false
+  FROM gold.agg_daily_sales
 )
-SELECT 'silver' AS table_name, CAST(c.sales_date AS STRING) AS date, coalesce(l.lines, 0) AS lines, c.orders,
-  c.cancelled_orders, c.customers, coalesce(l.units, 0) AS units, CAST(coalesce(l.gross, 0) AS STRING) AS gross_revenue,
-  CAST(coalesce(l.refunds, 0) AS STRING) AS refunds, CAST(coalesce(l.gross - l.refunds, 0) AS STRING) AS net_revenue
-FROM counts AS c LEFT JOIN lines AS l ON c.sales_date = l.sales_date
-UNION ALL
-SELECT 'sales_analytics', CAST(sales_date AS STRING), count(*), NULL, NULL, NULL, NULL,
-  CAST(sum(gross_revenue) AS STRING), CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING)
-FROM gold.sales_analytics WHERE sales_date IN (SELECT sales_date FROM touched) GROUP BY sales_date
-UNION ALL
-SELECT 'agg_daily_sales', CAST(sales_date AS STRING), NULL, orders, cancelled_orders, customers, units,
-  CAST(gross_revenue AS STRING), CAST(refunds AS STRING), CAST(net_revenue AS STRING)
-FROM gold.agg_daily_sales WHERE sales_date IN (SELECT sales_date FROM touched)
-UNION ALL
-SELECT 'silver', '', count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM silver.fact_orders
-UNION ALL
-SELECT 'sales_analytics', '', count(*), NULL, NULL, NULL, NULL, NULL, NULL, NULL FROM gold.sales_analytics
+SELECT table_name, coalesce(CAST(sales_date AS STRING), '') AS date, lines, orders, cancelled_orders, customers, units,
+  gross_revenue, refunds, net_revenue
+FROM (SELECT *, max(touched) OVER (PARTITION BY sales_date) AS wanted FROM found)
+WHERE wanted OR {in_range} OR sales_date IS NULL
 """.strip()
 
 
@@ -332,16 +340,10 @@ def _business_day(column: str, timezone: str) -> str:
     return f"date_from_unix_date(CAST(({micros} - pmod({micros}, {day})) / {day} AS INT))"
 
 
-def _lake_sum(table: TableContract) -> str:
-    return _sum(table, _lake_money(table))
-
-
-def _sum(table: TableContract, money: str) -> str:
-    return f"coalesce(sum({money}), 0)" if table.money else "NULL"
-
-
-def _lake_money(table: TableContract, alias: str = "") -> str:
-    return " * ".join(_lake_factor(factor, f"{alias}." if alias else "") for factor in factors(table)) or "NULL"
+def _row_money(table: TableContract, alias: str = "") -> str:
+    """The money of a row of Bronze; NULL where the table has none."""
+    product = " * ".join(_lake_factor(factor, f"{alias}." if alias else "") for factor in factors(table))
+    return f"CAST({f'coalesce({product}, 0)' if product else 'NULL'} AS {_MONEY})"
 
 
 def _lake_factor(factor: Factor, prefix: str) -> str:
