@@ -172,6 +172,8 @@ class Tableau(_Group):
     """Seconds until waiting for a refresh is given up. Default: 30 min, the runbook's limit."""
     poll_interval: float = Field(default=5, gt=0)
     """Seconds between two looks at a job."""
+    proof_timeout: float = Field(default=120, ge=0)
+    """Seconds that Tableau may take to show an extract's new time after its job. Default: 120; its catalog lags."""
     datasources: Annotated[tuple[str, ...], NoDecode] = ()
     """Names to refresh, comma-separated. Default: those that the exposures of the dbt project name."""
 

@@ -43,8 +43,6 @@ T = TypeVar("T")
 
 _PATIENCE: Final = 300.0
 """Seconds for which Tableau may give no answer before the wait ends."""
-_PROOF_WITHIN: Final = 120.0
-"""Seconds that Tableau may take to show an extract's new time after the job: its catalog lags behind."""
 _QUEUED_ALREADY: Final = "409093"
 _HISTORY: Final = timedelta(days=1)
 """How far back a job that is still active may have been queued."""
@@ -522,7 +520,7 @@ class Refresher:
         if plan.is_fresh(refreshed, flight.committed):
             self._note(flight, refreshed, now - flight.began)
             return True
-        if now - (flight.proving_since or now) < min(_PROOF_WITHIN, self._settings.timeout):
+        if now - (flight.proving_since or now) < self._settings.proof_timeout:
             return False
         self._note(flight, refreshed, now - flight.began)
         shown = _write(refreshed) if refreshed else "no time at all"

@@ -116,7 +116,7 @@ def test_a_data_source_that_is_not_there_is_named(site: Site) -> None:
 
 
 def test_an_extract_older_than_its_table_is_stale(site: Site) -> None:
-    site.set(ECOMM_TABLEAU_TIMEOUT="3")
+    site.set(ECOMM_TABLEAU_PROOF_TIMEOUT="1")
     site.commit()
     newest = max(_log(site).glob("*.json"))
     before = newest.stat()
