@@ -321,7 +321,7 @@ class Dialect:
         schema, name = self._resolve(table, session)
         found = self.catalog.relations(schema, name)
         if not found:
-            return Run((f"SELECT * FROM {_render(table)}",))  # Spark's own error: [TABLE_OR_VIEW_NOT_FOUND]
+            return None  # a temporary view, or Spark's own error: [TABLE_OR_VIEW_NOT_FOUND]
         return Answer(("json_metadata",), ((json.dumps(infoschema.as_json(self.catalog, found[0])),),))
 
     _desc = _describe
@@ -504,4 +504,4 @@ def _make_required(session: SparkSession, catalog: Catalog, schema: str, table: 
     values[4] = json.dumps(described)
     transaction.updateMetadata(metadata.copy(*values), False)  # noqa: FBT003 - Scala's ignoreDefaultProperties
     manual = getattr(jvm, "org.apache.spark.sql.delta.DeltaOperations$ManualUpdate$")
-    transaction.commit(jvm.scala.collection.immutable.List.of().toSeq(), getattr(manual, "MODULE$"))
+    transaction.commit(jvm.PythonUtils.toSeq([]), getattr(manual, "MODULE$"))
