@@ -27,7 +27,7 @@ def dsn() -> str:
     return ("postgresql://{ECOMM_POSTGRES_USER}:{ECOMM_POSTGRES_PASSWORD}@" + where).format_map(ENV)
 
 
-def open_object(key: str) -> Any:
+def open_object(key: str) -> Any:  # noqa: ANN401 (pyarrow has no types)
     """Open an object for streaming, with Arrow's own S3 client."""
     from pyarrow import fs
 
@@ -40,7 +40,7 @@ def open_object(key: str) -> Any:
     return s3.open_output_stream(f"{ENV['ECOMM_STORE_BUCKET']}/{key}.out")
 
 
-def write(batches: Any, schema: Any, key: str) -> None:
+def write(batches: Any, schema: Any, key: str) -> None:  # noqa: ANN401 (pyarrow has no types)
     """Write Arrow batches as CSV; types that its writer does not know are written as the text they are kept in."""
     import pyarrow as pa
     from pyarrow import csv
