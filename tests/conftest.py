@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from ecomm_sandbox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 class WarmSandbox:
@@ -24,7 +26,7 @@ class WarmSandbox:
 
     @property
     def env(self) -> dict[str, str]:
-        """What a stage needs to connect: ECOMM_…, AWS_…, PG…, DATABRICKS_…"""
+        """What a stage needs to connect: ECOMM_…, AWS_…, PG…, DATABRICKS_…."""
         return self._sandbox.env()
 
     def connect(self, user: str = "shop") -> Any:

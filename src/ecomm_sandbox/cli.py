@@ -21,7 +21,8 @@ app = typer.Typer(
 )
 
 HomeOption = Annotated[
-    Path, typer.Option("--home", envvar="ECOMM_SANDBOX_HOME", help="Folder that holds the sandbox.", show_default=".sandbox")
+    Path,
+    typer.Option("--home", envvar="ECOMM_SANDBOX_HOME", help="Folder that holds the sandbox.", show_default=".sandbox"),
 ]
 _HOME = Path(".sandbox")
 
@@ -51,14 +52,16 @@ def up(
 
 @app.command()
 def down(
-    home: HomeOption = _HOME, purge: Annotated[bool, typer.Option("--purge", help="Remove the data too.")] = False
+    *, home: HomeOption = _HOME, purge: Annotated[bool, typer.Option("--purge", help="Remove the data too.")] = False
 ) -> None:
     """End all processes that `up` started."""
     _sandbox(home).down(purge=purge, progress=_say)
 
 
 @app.command()
-def status(home: HomeOption = _HOME, json_: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False) -> None:
+def status(
+    *, home: HomeOption = _HOME, json_: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False
+) -> None:
     """Tell how each service is; exit code 1 unless all run."""
     from dataclasses import asdict
 
@@ -84,8 +87,10 @@ def env(
 
 
 @app.command()
-def load(  # noqa: PLR0913 (the options of a command)
-    folder: Annotated[Path | None, typer.Argument(help="Folder of Online Retail day files.", show_default=False)] = None,
+def load(  # noqa: PLR0913, PLR0917 (the options of a command)
+    folder: Annotated[
+        Path | None, typer.Argument(help="Folder of Online Retail day files.", show_default=False)
+    ] = None,
     home: HomeOption = _HOME,
     dates: Annotated[str, typer.Option(help="DATE or FROM..TO: which of the day files. Default: all.")] = "",
     timezone: Annotated[str, typer.Option(help="Zone of the shop's clock. Default: Europe/London for day files.")] = "",
@@ -108,10 +113,11 @@ def load(  # noqa: PLR0913 (the options of a command)
 
 
 @app.command()
-def fault(  # noqa: PLR0913 (the options of a command)
+def fault(
     service: Annotated[str | None, typer.Argument(show_default=False)] = None,
     kind: Annotated[str | None, typer.Argument(show_default=False)] = None,
     home: HomeOption = _HOME,
+    *,
     times: Annotated[int | None, typer.Option(help="Strike so often, then stop.")] = None,
     seconds: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
     set_: Annotated[list[str] | None, typer.Option("--set", help="NAME=VALUE: an option of the fault.")] = None,
@@ -131,10 +137,37 @@ def fault(  # noqa: PLR0913 (the options of a command)
         raise typer.BadParameter(message)
 
 
+@app.command()
+def demo(
+    *,
+    data: Annotated[Path | None, typer.Option(help="Folder of Online Retail day files.", show_default=False)] = None,
+    home: HomeOption = _HOME,
+    dates: Annotated[str, typer.Option(help="FROM..TO. Default: all made-up days, or all of --data.")] = "",
+    days: Annotated[int, typer.Option(help="Made-up days, up to yesterday.")] = 7,
+    orders_per_day: Annotated[float, typer.Option(help="Orders on a made-up day, about.")] = 120,
+    report: Annotated[Path, typer.Option("--report", "-o", help="File of the report.")] = Path("report.html"),
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave the sandbox up.")] = True,
+) -> None:
+    """Bring a sandbox up, load a shop, run the pipeline over it, and write a report."""
+    from ecomm_sandbox.demo import DemoOptions
+    from ecomm_sandbox.demo import demo as run_demo
+
+    sandbox = _sandbox(home)
+    try:
+        run_demo(sandbox, DemoOptions(data, dates, days, orders_per_day, report), _say)
+    finally:
+        if not keep:
+            sandbox.down(progress=_say)
+
+
 def _list_faults(sandbox: Sandbox) -> None:
     from ecomm_sandbox.faults import CATALOGUE
 
-    on = {(name, fault["kind"]) for name, faults in sandbox.faults().items() for fault in faults} if sandbox.home.exists else set()
+    on = (
+        {(name, fault["kind"]) for name, faults in sandbox.faults().items() for fault in faults}
+        if sandbox.home.exists
+        else set()
+    )
     for name, kinds in CATALOGUE.items():
         for kind, entry in kinds.items():
             options = " ".join(f"--set {option}={default!r}" for option, default in entry.options.items())

@@ -61,7 +61,7 @@ class DatabricksService(PythonService):
         with os.fdopen(os.open(folder / "config.json", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as handle:
             json.dump(config, handle, indent=1)
 
-    def finish(self, home: Home, state: State) -> None:  # noqa: ARG002 (as the other services)
+    def finish(self, state: State) -> None:
         """Bring the pipeline up to date in a Databricks that ran already."""
         base, token = _base(state), state.secrets["databricks-token"]
         url = f"{base}/api/2.0/pipelines/{PIPELINE}"
@@ -82,7 +82,13 @@ def execute(state: State, statement: str) -> tuple[list[tuple[str, str]], list[l
     Upstream: https://docs.databricks.com/api/workspace/statementexecution. Raises `SandboxError` when it fails.
     """
     base, token = f"{_base(state)}/api/2.0/sql/statements", state.secrets["databricks-token"]
-    body = {"statement": statement, "warehouse_id": WAREHOUSE, "catalog": CATALOG, "wait_timeout": "50s", "format": "JSON_ARRAY"}
+    body = {
+        "statement": statement,
+        "warehouse_id": WAREHOUSE,
+        "catalog": CATALOG,
+        "wait_timeout": "50s",
+        "format": "JSON_ARRAY",
+    }
     answer = http("POST", base, body, token=token, timeout=120)
     while answer["status"]["state"] in ("PENDING", "RUNNING"):
         time.sleep(0.2)
@@ -122,7 +128,9 @@ def _bundle() -> Path:
     places = [Path("dlt").absolute(), Path(__file__).parents[2] / "dlt"]
     found = next((place for place in places if (place / "resources" / "ecomm.pipeline.yml").exists()), None)
     if found is None:
-        message = f"the pipeline's bundle, dlt/resources/ecomm.pipeline.yml, is neither in {places[0]} nor in {places[1]}"
+        message = (
+            f"the pipeline's bundle, dlt/resources/ecomm.pipeline.yml, is neither in {places[0]} nor in {places[1]}"
+        )
         raise SandboxError(message, next_step="run the command in the project's folder")
     return found
 
@@ -143,6 +151,8 @@ def _pipeline(state: State) -> dict[str, Any]:
     text = re.sub(r"\$\{([\w.]+)\}", lambda found: variables[found[1]], (folder / "ecomm.pipeline.yml").read_text())
     spec: dict[str, Any] = yaml.safe_load(text)["resources"]["pipelines"]["ecomm"]
     spec["root_path"] = str((folder / spec["root_path"]).resolve())
-    spec["libraries"] = [{"glob": {"include": os.path.normpath(folder / entry["glob"]["include"])}} for entry in spec["libraries"]]
+    spec["libraries"] = [
+        {"glob": {"include": os.path.normpath(folder / entry["glob"]["include"])}} for entry in spec["libraries"]
+    ]
     del spec["notifications"]
     return {"id": PIPELINE, **spec}

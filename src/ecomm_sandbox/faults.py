@@ -1,7 +1,7 @@
 """Faults: what can be made to go wrong, and the small box in which a service keeps those that are switched on.
 
-Every service takes its faults by the same three requests on `/sandbox/faults`: `GET` lists them, `PUT` switches one on,
-`DELETE` clears all. The body of `PUT` is `{"kind": "drop", "times": 2, "seconds": 30, "after_bytes": 1000}`: `times` and
+A service takes its faults by three requests on `/sandbox/faults`: `GET` lists them, `PUT` switches one on, `DELETE`
+clears all. The body of `PUT` is `{"kind": "drop", "times": 2, "seconds": 30, "after_bytes": 1000}`: `times` and
 `seconds` bound it (default: until it is cleared), the rest are the kind's own options. Faults in the database itself
 (schema drift, passwords) are SQL, in `sql_faults.py`.
 """
@@ -46,7 +46,9 @@ CATALOGUE: Final[dict[str, dict[str, Kind]]] = {
         "rename-column": Kind(
             "a column is renamed", {"table": "customers", "column": "email", "to": "email_address"}, by="sql"
         ),
-        "widen-column": Kind("a column is widened", {"table": "order_items", "column": "quantity", "type": "bigint"}, by="sql"),
+        "widen-column": Kind(
+            "a column is widened", {"table": "order_items", "column": "quantity", "type": "bigint"}, by="sql"
+        ),
         "lock": Kind("a table is locked exclusively, as by a migration", {"table": "orders"}, by="proxy"),
         "long-transaction": Kind(
             "statements run now and are committed when the fault ends",

@@ -1,13 +1,14 @@
 """A made-up shop that behaves like one: the same seed gives the same rows, to the byte.
 
-`generate` goes through the days of a shop and gives for each the rows that were new or changed on it, as an
-application writes them. Pure: no clock, no input and output. What it holds to:
+`generate` goes through the days of a shop and gives for each the rows that were new or changed on it, as an application
+writes them. Pure: no clock, no input and output. What it holds to:
 
 * Orders follow the week, the hour, the season and a slow growth. Baskets are log-normal, products Zipf-like.
 * About a quarter of the orders are guests' (no customer); a few guests make an account days later.
-* Some orders come back days later as a cancellation (`C…`, negative quantities); a few documents adjust the books (`A…`).
-* Products are renamed and repriced, customers move, and lines are corrected days after they were ordered: `updated_at` of
-  such a row is on the later day, everything else of the past stays.
+* Some orders come back days later as a cancellation (`C…`, negative quantities); a few documents correct the books
+  (`A…`).
+* Products are renamed and repriced, customers move, and lines are corrected days after they were ordered: such a row's
+  `updated_at` is on the later day, everything else of the past stays.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import itertools
 import math
 from bisect import bisect
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -26,11 +26,19 @@ from typing import TYPE_CHECKING, Final
 from ecomm_pipeline.dates import BusinessDate
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
     from zoneinfo import ZoneInfo
 
 __all__ = ["COUNTRIES", "Day", "Plan", "generate"]
 
-COUNTRIES: Final[Mapping[str, float]] = {"Vietnam": 62, "Thailand": 12, "Singapore": 9, "Malaysia": 8, "Japan": 6, "Côte d'Ivoire": 3}
+COUNTRIES: Final[Mapping[str, float]] = {
+    "Vietnam": 62,
+    "Thailand": 12,
+    "Singapore": 9,
+    "Malaysia": 8,
+    "Japan": 6,
+    "Côte d'Ivoire": 3,
+}
 """Share of customers by country, unless told otherwise."""
 
 _WEEK: Final = (0.95, 0.92, 0.96, 1.00, 1.12, 1.20, 0.85)  # Monday first
@@ -47,10 +55,35 @@ _ADJUSTED: Final = 0.004
 _RENAMED: Final = 0.001  # of the products, a day
 _REPRICED: Final = 0.004
 _MOVED: Final = 0.001  # of the customers, a day
+_DOZEN: Final = 12  # from here on, a piece is cheaper
 _NO_EMAIL: Final = 0.06
 
-_ADJECTIVES: Final = ("Red", "Blue", "Vintage", "Bamboo", "Café", "Mini", "Folding", "Ceramic", "Lacquered", "Silk", "Glass", "Jumbo")
-_THINGS: Final = ("Lantern", "Tea Set", "Lunch Box", "Mug", "Cushion", "Basket", "Notebook", "Alarm Clock", "Chopsticks", "Bánh Mì Board")
+_ADJECTIVES: Final = (
+    "Red",
+    "Blue",
+    "Vintage",
+    "Bamboo",
+    "Café",
+    "Mini",
+    "Folding",
+    "Ceramic",
+    "Lacquered",
+    "Silk",
+    "Glass",
+    "Jumbo",
+)
+_THINGS: Final = (
+    "Lantern",
+    "Tea Set",
+    "Lunch Box",
+    "Mug",
+    "Cushion",
+    "Basket",
+    "Notebook",
+    "Alarm Clock",
+    "Chopsticks",
+    "Bánh Mì Board",
+)
 _DETAILS: Final = ("", "", "", ", Set of 6", ', 9" Wide', " (Large)", ", Boxed", " — Limited", " 50% Cotton")
 
 Row = tuple[object, ...]
@@ -141,7 +174,7 @@ class _Shop:
 
     def __init__(self, plan: Plan) -> None:
         self._plan = plan
-        self._random = Random(plan.seed)  # noqa: S311 (a simulation)
+        self._random = Random(plan.seed)
         self._products: list[_Product] = []
         self._customers: list[_Customer] = []
         self._popularity = list(itertools.accumulate(1 / (rank + 3) ** 0.9 for rank in range(plan.products)))
@@ -156,7 +189,10 @@ class _Shop:
     def live(self, today: date, index: int) -> Day:
         """Let a day pass."""
         start = BusinessDate(today).starts(self._plan.zone)
-        self._start, self._length = start.timestamp(), (BusinessDate(today).plus(1).starts(self._plan.zone) - start).total_seconds()
+        self._start, self._length = (
+            start.timestamp(),
+            (BusinessDate(today).plus(1).starts(self._plan.zone) - start).total_seconds(),
+        )
         day = Day(today)
         self._keep_catalogue(day, opening=index == 0)
         self._move_customers(day)
@@ -209,7 +245,9 @@ class _Shop:
         if rename:
             product = replace(product, description=self._describe())
         else:
-            factor = self._random.choice((Decimal("0.8"), Decimal("0.9"), Decimal("1.05"), Decimal("1.1"), Decimal("1.25")))
+            factor = self._random.choice(
+                (Decimal("0.8"), Decimal("0.9"), Decimal("1.05"), Decimal("1.1"), Decimal("1.25"))
+            )
             product = replace(product, price=max(Decimal("0.01"), (product.price * factor).quantize(Decimal("0.01"))))
         self._products[index] = product
         day.products.append(product.row(at))
@@ -268,7 +306,7 @@ class _Shop:
 
     def _line(self, number: int, product: _Product) -> _Line:
         quantity = max(1, round(self._random.lognormvariate(0.6, 0.9)))
-        price = product.price if quantity < 12 else (product.price * Decimal("0.85")).quantize(Decimal("0.01"))  # noqa: PLR2004
+        price = product.price if quantity < _DOZEN else (product.price * Decimal("0.85")).quantize(Decimal("0.01"))
         return _Line(number, product.product_id, quantity, price)
 
     def _adjust(self, day: Day, at: datetime) -> None:
@@ -278,7 +316,9 @@ class _Shop:
 
     def _take_back(self, day: Day, order: _Order) -> None:
         some = self._random.randint(1, len(order.lines))
-        lines = [replace(line, number=number, quantity=-line.quantity) for number, line in enumerate(order.lines[:some], 1)]
+        lines = [
+            replace(line, number=number, quantity=-line.quantity) for number, line in enumerate(order.lines[:some], 1)
+        ]
         self._write(day, _Order(f"C{next(self._numbers)}", order.customer_id, "cancelled", self._moment(), lines))
 
     def _correct(self, day: Day, order: _Order) -> None:

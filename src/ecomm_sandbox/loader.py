@@ -1,7 +1,8 @@
 """Loads a shop's rows into Postgres: day files of Online Retail, or days that were generated.
 
-Rows go by COPY into temporary tables and from there, in a few statements a batch, into the shop's own. What is known already
-is only written when it differs, so that loading a day twice changes nothing, down to `updated_at`, which comes from the data.
+Rows go by COPY into temporary tables and from there, in a few statements a batch, into the shop's own. What is known
+already is only written when it differs, so that loading a day twice changes nothing, down to `updated_at`, which comes
+from the data.
 """
 
 from __future__ import annotations
@@ -11,14 +12,15 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from ecomm_sandbox.state import SandboxError
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from pathlib import Path
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812 (a class, by a lower-case name)
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 (a class, by a lower-case name)
 
     from ecomm_sandbox.generator import Day
 
@@ -62,7 +64,10 @@ def day_files(folder: Path, first: date | None = None, last: date | None = None)
 
 
 def load_files(
-    connection: Connection, files: Sequence[tuple[date, Path]], timezone: str, progress: Progress = lambda _day, _lines: None
+    connection: Connection,
+    files: Sequence[tuple[date, Path]],
+    timezone: str,
+    progress: Progress = lambda _day, _lines: None,
 ) -> Loaded:
     """Load day files of Online Retail, whose times are local to `timezone`. A batch of days is a transaction."""
     written, lines = dict.fromkeys(TABLES, 0), 0
@@ -74,7 +79,9 @@ def load_files(
             cursor.execute(_LATER_LINES, {"zone": timezone})
             later = cursor.fetchone()
             if later is not None:
-                message = f"order {later[0]} has lines in several day files, and a later one was loaded before {batch[-1][0]}"
+                message = (
+                    f"order {later[0]} has lines in several day files, and a later one was loaded before {batch[-1][0]}"
+                )
                 raise SandboxError(message, next_step="load into an empty sandbox, days in order")
             for statement in _STAGE_RAW:
                 cursor.execute(statement, {"zone": timezone})
@@ -114,7 +121,9 @@ def _copy_file(cursor: Cursor, path: Path) -> int:
             cursor.copy_expert(_COPY_RAW, file)
         except DataError as error:
             message = f"{path} is not a day file of Online Retail: {str(error).strip().splitlines()[0]}"
-            raise SandboxError(message, next_step=f"see that line; the file was not loaded\n{str(error).strip()}") from error
+            raise SandboxError(
+                message, next_step=f"see that line; the file was not loaded\n{str(error).strip()}"
+            ) from error
     return cursor.rowcount
 
 
@@ -212,7 +221,8 @@ FROM raw WHERE "CustomerID" IS NOT NULL GROUP BY 1
     """
 CREATE TEMPORARY TABLE stage_products ON COMMIT DROP AS
 SELECT "StockCode" AS product_id,
-    (array_agg("Description" ORDER BY "InvoiceDate" DESC, seq DESC) FILTER (WHERE "Description" <> ''))[1] AS description,
+    (array_agg("Description" ORDER BY "InvoiceDate" DESC, seq DESC) FILTER (WHERE "Description" <> ''))[1]
+        AS description,
     (array_agg("UnitPrice" ORDER BY "InvoiceDate" DESC, seq DESC))[1] AS unit_price,
     min("InvoiceDate") AT TIME ZONE %(zone)s AS created_at, max("InvoiceDate") AT TIME ZONE %(zone)s AS updated_at,
     0::bigint AS seq
@@ -220,8 +230,8 @@ FROM raw GROUP BY 1
 """,
     """
 CREATE TEMPORARY TABLE stage_orders ON COMMIT DROP AS
-SELECT "InvoiceNo" AS order_id, (array_agg("CustomerID" ORDER BY seq) FILTER (WHERE "CustomerID" IS NOT NULL))[1]::bigint
-        AS customer_id,
+SELECT "InvoiceNo" AS order_id,
+    (array_agg("CustomerID" ORDER BY seq) FILTER (WHERE "CustomerID" IS NOT NULL))[1]::bigint AS customer_id,
     CASE left("InvoiceNo", 1) WHEN 'C' THEN 'cancelled' WHEN 'A' THEN 'adjusted' ELSE 'completed' END AS status,
     min("InvoiceDate") AT TIME ZONE %(zone)s AS ordered_at,
     min("InvoiceDate") AT TIME ZONE %(zone)s AS created_at, max("InvoiceDate") AT TIME ZONE %(zone)s AS updated_at,
@@ -247,7 +257,8 @@ FROM raw LEFT JOIN (
 def _merge_statement(table: str, changes: dict[str, str]) -> str:
     """Write the upsert of a staged table; `changes` are the columns whose new value is not simply the staged one.
 
-    Of several staged versions of a key, the newest counts. In `changes`, `t` is the row that is there, `excluded` the new one.
+    Of several staged versions of a key, the newest counts. In `changes`, `t` is the row that is there and `excluded`
+    the new one.
     """
     columns, keys = _COLUMNS[table], ", ".join(_KEYS[table])
     values = {name: changes.get(name, f"excluded.{name}") for name in columns if name not in _KEYS[table]}
@@ -257,7 +268,7 @@ INSERT INTO {table} AS t ({", ".join(columns)})
 SELECT DISTINCT ON ({keys}) {", ".join(columns)} FROM stage_{table} ORDER BY {keys}, updated_at DESC, seq DESC
 ON CONFLICT ({keys}) DO UPDATE SET {", ".join(f"{name} = {value}" for name, value in values.items())}
 WHERE ({old}) IS DISTINCT FROM ({", ".join(values.values())})
-"""  # noqa: S608 (all names are ours)
+"""
 
 
 def _newest(column: str) -> str:

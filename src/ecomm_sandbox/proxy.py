@@ -1,7 +1,7 @@
 """A TCP proxy before Postgres and S3, where the faults of their network live.
 
-Clients always go through it, so that a fault needs no other settings. Bytes are moved by splice(2), inside the kernel, a
-thread for each direction of a connection. Run as `python -m ecomm_sandbox.proxy HOME`.
+Clients always go through it, so that a fault needs no other settings. Bytes are moved by splice(2), inside the kernel,
+by a thread for each direction of a connection. Run as `python -m ecomm_sandbox.proxy HOME`.
 """
 
 from __future__ import annotations
@@ -14,14 +14,16 @@ import struct
 import sys
 import threading
 import time
-from collections.abc import Callable
 from contextlib import closing, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Fault, FaultBox
 from ecomm_sandbox.state import Home
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["Proxy", "main"]
 
@@ -254,66 +256,75 @@ def _hold_transaction(home: Home, fault: Fault, proxy: Proxy) -> None:
     proxy.holding[-1].start()
 
 
-def _control(home: Home, proxies: dict[str, Proxy]) -> type[BaseHTTPRequestHandler]:
-    """Make the handler of `/sandbox/faults/{service}`."""
+class _Handler(BaseHTTPRequestHandler):
+    """Requests for health and for `/sandbox/faults/{service}`."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.1"
+    server: _Control
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
-            pass
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
+        """Write no log."""
 
-        def _handle(self) -> None:
-            if self.path == "/sandbox/health":
-                ready = all(proxy.ready for proxy in proxies.values())
-                self._reply(200 if ready else 503, {"status": "ok" if ready else "starting"})
-                return
-            service = self.path.removeprefix("/sandbox/faults/")
-            if service not in proxies:
-                self._reply(404, {"error": f"no service {service!r}", "services": sorted(proxies)})
-                return
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+    def _handle(self) -> None:
+        body, proxies = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.server.proxies
+        service = self.path.removeprefix("/sandbox/faults/")
+        if self.path == "/sandbox/health":
+            ready = all(proxy.ready for proxy in proxies.values())
+            self._reply(200 if ready else 503, {"status": "ok" if ready else "starting"})
+        elif service not in proxies:
+            self._reply(404, {"error": f"no service {service!r}", "services": sorted(proxies)})
+        else:
             try:
-                self._reply(200, self._change(service, body))
+                self._change(service, body)
             except Exception as error:  # noqa: BLE001 (the client is told)
                 self._reply(400, {"error": str(error).strip()})
+            else:
+                self._reply(200, {"faults": [fault.as_dict() for fault in proxies[service].faults.list()]})
 
-        def _change(self, service: str, body: bytes) -> dict[str, Any]:
-            proxy = proxies[service]
-            if self.command == "DELETE":
-                proxy.clear()
-            elif self.command == "PUT":
-                fault = Fault.parse(json.loads(body), CATALOGUE[service])
-                if fault.kind in ("lock", "long-transaction"):
-                    _hold_transaction(home, fault, proxy)
-                else:
-                    proxy.put(fault)
-            return {"faults": [fault.as_dict() for fault in proxy.faults.list()]}
+    def _change(self, service: str, body: bytes) -> None:
+        proxy = self.server.proxies[service]
+        if self.command == "DELETE":
+            proxy.clear()
+        elif self.command == "PUT":
+            fault = Fault.parse(json.loads(body), CATALOGUE[service])
+            if fault.kind in ("lock", "long-transaction"):
+                _hold_transaction(self.server.home, fault, proxy)
+            else:
+                proxy.put(fault)
 
-        def _reply(self, status: int, body: dict[str, Any]) -> None:
-            data = json.dumps(body).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+    def _reply(self, status: int, body: dict[str, Any]) -> None:
+        data = json.dumps(body).encode()
+        self.send_response(status)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
-        do_GET = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
+    do_GET = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
 
-    return Handler
+
+class _Control(ThreadingHTTPServer):
+    """Where faults are switched on."""
+
+    daemon_threads = True
+
+    def __init__(self, home: Home, port: int, proxies: dict[str, Proxy]) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.home, self.proxies = home, proxies
+
+
+def _proxy(home: Home, service: str, port: int) -> Proxy:
+    return Proxy(port, lambda: home.read().ports[f"{service}-direct"], http=service == "s3")
 
 
 def main(argv: list[str]) -> None:
     """Serve the proxies and their faults for the home given as the only argument, until ended."""
     home = Home(Path(argv[0]))
     ports = home.read().ports
-    proxies = {
-        name: Proxy(ports[name], lambda name=name: home.read().ports[f"{name}-direct"], http=name == "s3")  # type: ignore[misc]
-        for name in PROXY_SERVICES
-    }
+    proxies = {name: _proxy(home, name, ports[name]) for name in PROXY_SERVICES}
     for proxy in proxies.values():
         threading.Thread(target=proxy.serve, daemon=True).start()
-    ThreadingHTTPServer(("127.0.0.1", ports["proxy"]), _control(home, proxies)).serve_forever()
+    _Control(home, ports["proxy"], proxies).serve_forever()
 
 
 if __name__ == "__main__":

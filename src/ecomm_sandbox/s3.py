@@ -1,6 +1,7 @@
 """The object store: SeaweedFS from a PyPI wheel, speaking S3.
 
-`weed server` (https://github.com/seaweedfs/seaweedfs/wiki) runs master, volume server, filer and S3 gateway in one process.
+`weed server` (https://github.com/seaweedfs/seaweedfs/wiki) runs master, volume server, filer and S3 gateway in one
+process.
 """
 
 from __future__ import annotations
@@ -92,16 +93,16 @@ class S3Service:
         }
         return [str(_binary()), "-v=0", "server", *(f"-{name}={value}" for name, value in options.items())]
 
-    def environment(self, home: Home, state: State) -> dict[str, str]:  # noqa: ARG002 (as the other services)
+    def environment(self) -> dict[str, str]:
         """Give the environment of the server: none of the user's settings of SeaweedFS or AWS."""
         return {name: value for name, value in os.environ.items() if not name.startswith(("WEED_", "AWS_", "S3_"))}
 
-    def check(self, home: Home, state: State) -> None:  # noqa: ARG002
+    def check(self, state: State) -> None:
         """Raise unless the gateway says it is healthy."""
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         opener.open(f"http://127.0.0.1:{state.ports['s3-direct']}/healthz", timeout=5).close()
 
-    def finish(self, home: Home, state: State) -> None:  # noqa: ARG002
+    def finish(self, state: State) -> None:
         """Make the bucket, and wait until it takes an object. Harmless when it is there."""
         from botocore.exceptions import ClientError
 
@@ -123,7 +124,7 @@ class S3Service:
         """Remove the sockets that SeaweedFS puts under /tmp and leaves behind when it is killed."""
         for part in ("master", "volume", "filer", "s3"):
             port = state.ports.get("s3-direct" if part == "s3" else f"s3-{part}", 0) + 10000
-            (Path("/tmp") / f"seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)  # noqa: S108 (where it puts them)
+            (Path("/tmp") / f"seaweedfs-{part}-grpc-{port}.sock").unlink(missing_ok=True)
 
 
 def _binary() -> Path:

@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox import databricks_service as databricks
@@ -20,14 +18,17 @@ from ecomm_sandbox.state import Home, SandboxError, State
 from ecomm_sandbox.supervisor import Progress, Service, Status, Supervisor
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from pathlib import Path
+
     from mypy_boto3_s3 import S3Client
-    from psycopg2.extensions import connection as Connection  # noqa: N812
+    from psycopg2.extensions import connection as Connection  # noqa: N812 (a class, by a lower-case name)
 
     from ecomm_sandbox.generator import Day
     from ecomm_sandbox.loader import Loaded
     from ecomm_sandbox.loader import Progress as LoadProgress
 
-__all__ = ["LoadOptions", "Sandbox", "exports"]
+__all__ = ["LoadOptions", "Sandbox", "exports", "parse_dates"]
 
 
 _PROXY = PythonService(
@@ -127,14 +128,13 @@ class Sandbox:
         """Give a boto3 client of the store."""
         return s3.client(self.state)
 
-
     def load(self, options: LoadOptions, progress: LoadProgress = lambda _day, _lines: None) -> Loaded:
         """Load a shop's days. Raises `SandboxError` when there are none, or a file is not what it should be."""
         from ecomm_sandbox import loader
 
         with closing(self.connect()) as connection:
             if options.folder is not None:
-                first, last = _dates(options.dates)
+                first, last = parse_dates(options.dates)
                 files = loader.day_files(options.folder, first, last)
                 return loader.load_files(connection, files, options.timezone or "Europe/London", progress)
             return loader.load_days(connection, _generated(options), progress)
@@ -208,7 +208,7 @@ class Sandbox:
             loader.empty(connection)
 
 
-def _apply_sql_fault(  # noqa: PLR0913 (a fault's parts)
+def _apply_sql_fault(
     home: Home, kind: str, entry: Kind, times: int | None, seconds: float | None, options: dict[str, object]
 ) -> None:
     unknown = sorted(set(options) - set(entry.options))
@@ -225,12 +225,13 @@ def _generated(options: LoadOptions) -> Iterator[Day]:
 
     tz = zone(options.timezone or os.environ.get("ECOMM_BUSINESS_TIMEZONE") or "Asia/Ho_Chi_Minh")
     yesterday = datetime.now(UTC).astimezone(tz).date() - timedelta(days=1)
-    until = _dates(options.until)[1] or yesterday
+    until = parse_dates(options.until)[1] or yesterday
     plan = Plan(options.generate, until, tz, options.orders_per_day, options.seed, options.countries or COUNTRIES)
     return generate(plan)
 
 
-def _dates(text: str) -> tuple[date | None, date | None]:
+def parse_dates(text: str) -> tuple[date | None, date | None]:
+    """Read `DATE` or `FROM..TO`; (None, None) for the empty text. Raises `SandboxError` for anything else."""
     first, dots, last = text.partition("..")
     try:
         return (date.fromisoformat(first), date.fromisoformat(last if dots else first)) if text else (None, None)
@@ -258,7 +259,9 @@ def _environment(state: State) -> dict[str, str]:
         env |= {f"ECOMM_POSTGRES_{name}": value for name, value in reader.items()} | {"ECOMM_POSTGRES_SCHEMA": "public"}
         env |= {f"PG{name}": value for name, value in reader.items()}
         owner = f"{postgres.OWNER}:{secrets[f'postgres-{postgres.OWNER}']}"
-        env["ECOMM_SANDBOX_OWNER_DSN"] = f"postgresql://{owner}@127.0.0.1:{ports['postgres']}/{postgres.DATABASE}?sslmode=disable"
+        env["ECOMM_SANDBOX_OWNER_DSN"] = (
+            f"postgresql://{owner}@127.0.0.1:{ports['postgres']}/{postgres.DATABASE}?sslmode=disable"
+        )
     if "s3" in ports:
         endpoint = f"http://127.0.0.1:{ports['s3']}"
         env |= {"ECOMM_STORE_BUCKET": s3.BUCKET, "ECOMM_STORE_PREFIX": "", "ECOMM_STORE_ENDPOINT": endpoint}

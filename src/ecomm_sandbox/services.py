@@ -7,11 +7,13 @@ import os
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox.state import Home, SandboxError, State
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 __all__ = ["PythonService", "http"]
 
@@ -21,7 +23,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # never 
 def http(method: str, url: str, body: object = None, *, token: str = "", timeout: float = 30) -> Any:  # noqa: ANN401 (JSON)
     """Send a request with JSON, and give the answer's JSON. Raises `SandboxError` with what the service says."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(url, data=data, method=method)  # noqa: S310 (our own addresses)
+    request = urllib.request.Request(url, data=data, method=method)
     request.add_header("Content-Type", "application/json")
     if token:
         request.add_header("Authorization", f"Bearer {token}")
@@ -62,14 +64,16 @@ class PythonService:
         """Give its command line."""
         return [sys.executable, "-m", *self.arguments(home, state)]
 
-    def environment(self, home: Home, state: State) -> dict[str, str]:  # noqa: ARG002 (as the other services)
+    def environment(self) -> dict[str, str]:
         """Give the environment of this process, without what names other services."""
         others = ("AWS_", "DATABRICKS_", "ECOMM_", "PG", "SPARK_")
-        return {name: value for name, value in os.environ.items() if not name.startswith(others)} | {"PYTHONUNBUFFERED": "1"}
+        return {name: value for name, value in os.environ.items() if not name.startswith(others)} | {
+            "PYTHONUNBUFFERED": "1"
+        }
 
-    def check(self, home: Home, state: State) -> None:  # noqa: ARG002
+    def check(self, state: State) -> None:
         """Raise unless it answers."""
         http("GET", f"http://127.0.0.1:{state.ports[self.name]}{self.health}", timeout=5)
 
-    def finish(self, home: Home, state: State) -> None:
+    def finish(self, state: State) -> None:
         """Make what it must hold: nothing."""

@@ -1,6 +1,7 @@
-"""Faults inside the database: drifting schemas and changed rights. Each is SQL, and comes with the SQL that takes it back.
+"""Faults inside the database: drifting schemas and changed rights. Each is SQL, with the SQL that takes it back.
 
-What a fault would destroy (the values and constraints of a dropped column) is kept in the schema `sandbox_undo` until then.
+What a fault would destroy (the values and constraints of a dropped column) is kept until then: values in the schema
+`sandbox_undo`, the SQL that restores the rest in the state.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from ecomm_sandbox.postgres import DATABASE, READER, connect
 from ecomm_sandbox.state import Home, SandboxError, State
 
 if TYPE_CHECKING:
-    from psycopg2.extensions import cursor as Cursor  # noqa: N812
+    from psycopg2.extensions import cursor as Cursor  # noqa: N812 (a class, by a lower-case name)
     from psycopg2.sql import Composable
 
 __all__ = ["apply", "clear"]
@@ -27,12 +28,15 @@ def apply(home: Home, kind: str, options: dict[str, Any]) -> None:
 
     with home.change() as state:
         try:
-            with closing(connect(state, user="postgres", direct=True, database=DATABASE)) as connection:
-                with connection, connection.cursor() as cursor:
-                    do, undo = _statements(cursor, state, kind, options)
-                    texts = [statement.as_string(cursor) for statement in undo]
-                    for statement in do:
-                        cursor.execute(statement)
+            with (
+                closing(connect(state, user="postgres", direct=True, database=DATABASE)) as connection,
+                connection,
+                connection.cursor() as cursor,
+            ):
+                do, undo = _statements(cursor, state, kind, options)
+                texts = [statement.as_string(cursor) for statement in undo]
+                for statement in do:
+                    cursor.execute(statement)
         except psycopg2.Error as error:
             message = f"the fault {kind} could not be done to Postgres: {str(error).strip()}"
             raise SandboxError(message, next_step="see `ecomm-sandbox fault --list` for the options") from error
@@ -119,14 +123,16 @@ def _drop_column(cursor: Cursor, options: dict[str, Any]) -> tuple[list[Composab
     kept = Identifier(_KEEP, f"{options['table']}_{secrets.token_hex(4)}")
     column_type, not_null = _column(cursor, options)
     cursor.execute(
-        "SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, pg_get_constraintdef(c.oid)) "
+        "SELECT format('ALTER TABLE %%s ADD CONSTRAINT %%I %%s', conrelid::regclass, conname, "
+        "pg_get_constraintdef(c.oid)) "
         "FROM pg_constraint c JOIN pg_attribute ON attrelid = conrelid AND attnum = ANY (conkey) "
         "WHERE conrelid = %s::regclass AND attname = %s AND contype <> 'n' ORDER BY contype <> 'p'",
         (f'"{options["table"]}"', options["column"]),
     )
     restore = [SQL(row[0]) for row in cursor.fetchall()]
     cursor.execute(
-        "SELECT pg_get_indexdef(indexrelid) FROM pg_index JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) "
+        "SELECT pg_get_indexdef(indexrelid) FROM pg_index "
+        "JOIN pg_attribute ON attrelid = indrelid AND attnum = ANY (indkey) "
         "WHERE indrelid = %s::regclass AND attname = %s AND NOT indisunique",
         (f'"{options["table"]}"', options["column"]),
     )
@@ -139,12 +145,12 @@ def _drop_column(cursor: Cursor, options: dict[str, Any]) -> tuple[list[Composab
     keys = [Identifier(row[0]) for row in cursor.fetchall()]
     same = SQL(" AND ").join(SQL("t.{} = k.{}").format(key, key) for key in keys)
     selected = SQL(", ").join({repr(name): name for name in [*keys, column]}.values())
-    do = [
+    do: list[Composable] = [
         SQL("CREATE SCHEMA IF NOT EXISTS {}").format(Identifier(_KEEP)),
         SQL("CREATE TABLE {} AS SELECT {} FROM {}").format(kept, selected, table),
         SQL("ALTER TABLE {} DROP COLUMN {} CASCADE").format(table, column),
     ]
-    undo = [
+    undo: list[Composable] = [
         SQL("ALTER TABLE {} ADD COLUMN {} " + column_type).format(table, column),
         SQL("UPDATE {} AS t SET {} = k.{} FROM {} AS k WHERE ").format(table, column, column, kept) + same,
         *([SQL("ALTER TABLE {} ALTER COLUMN {} SET NOT NULL").format(table, column)] if not_null else []),

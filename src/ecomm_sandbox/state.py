@@ -11,11 +11,13 @@ import json
 import os
 import secrets
 import socket
-from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
 __all__ = ["Home", "PortInUseError", "SandboxError", "State", "pick_port"]
 

@@ -11,11 +11,13 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from ecomm_sandbox import processes
 from ecomm_sandbox.state import Home, PortInUseError, SandboxError, State, free, pick_port
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Service", "Status", "Supervisor"]
 
@@ -30,14 +32,25 @@ Progress = Callable[[str, str], None]
 class Service(Protocol):
     """One program of the sandbox. All methods may be called again and again."""
 
-    name: str
-    ports: Sequence[str]
-    """Names of the ports it listens on."""
-    grpc: bool
-    """Whether it also listens on each port + 10000."""
-    stop_signal: int
-    timeout: float
-    """Seconds until it must be healthy."""
+    @property
+    def name(self) -> str:
+        """What it is called."""
+
+    @property
+    def ports(self) -> Sequence[str]:
+        """Names of the ports it listens on."""
+
+    @property
+    def grpc(self) -> bool:
+        """Whether it also listens on each port + 10000."""
+
+    @property
+    def stop_signal(self) -> int:
+        """Signal that asks it to end."""
+
+    @property
+    def timeout(self) -> float:
+        """Seconds until it must be healthy."""
 
     def prepare(self, home: Home, state: State) -> None:
         """Make secrets and files that it needs before it starts; `state` may be changed."""
@@ -45,13 +58,13 @@ class Service(Protocol):
     def command(self, home: Home, state: State) -> list[str]:
         """Give its command line."""
 
-    def environment(self, home: Home, state: State) -> dict[str, str]:
+    def environment(self) -> dict[str, str]:
         """Give its environment."""
 
-    def check(self, home: Home, state: State) -> None:
+    def check(self, state: State) -> None:
         """Raise anything unless it answers."""
 
-    def finish(self, home: Home, state: State) -> None:
+    def finish(self, state: State) -> None:
         """Make what it must hold (bucket, schema, pipeline), once it answers."""
 
 
@@ -111,7 +124,7 @@ class Supervisor:
         if process is None or not processes.is_running(process):
             return Status(service.name, "stopped", None, ports)
         try:
-            service.check(self.home, state)
+            service.check(state)
         except Exception:  # noqa: BLE001 (whatever it is, the service does not answer)
             return Status(service.name, "unhealthy", process[0], ports)
         return Status(service.name, "running", process[0], ports)
@@ -145,7 +158,7 @@ class Supervisor:
             self._start(service, state)
         self._await(service, state, service.timeout)
         with self.home.change() as state:
-            service.finish(self.home, state)
+            service.finish(state)
         progress(service.name, "already up" if found else f"up after {time.monotonic() - began:.1f} s")
 
     def _start(self, service: Service, state: State) -> None:
@@ -158,7 +171,7 @@ class Supervisor:
             service.command(self.home, state),
             log=log,
             cwd=folder,
-            env=service.environment(self.home, state),
+            env=service.environment(),
             marker=self._marker(service),
         )
         with self.home.change() as changed:
@@ -176,7 +189,7 @@ class Supervisor:
                 time.sleep(0.5)
                 self._start(service, state)
             try:
-                service.check(self.home, state)
+                service.check(state)
             except Exception as error:  # noqa: BLE001 (not yet healthy, whatever it says)
                 problem = f"{type(error).__name__}: {error}".strip()
                 time.sleep(_POLL)

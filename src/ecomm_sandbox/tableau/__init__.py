@@ -1,1 +1,1 @@
-"""A Tableau site on one machine: the REST endpoints that tableauserverclient uses, before extracts that are really read."""
+"""A Tableau site on one machine: the endpoints that tableauserverclient uses, and extracts that are really read."""

@@ -5,18 +5,21 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox.databricks_service import CATALOG, execute
-from ecomm_sandbox.state import Home
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from ecomm_sandbox.state import Home
 
 __all__ = ["Extract", "read", "take"]
 
 
 @dataclass(frozen=True, slots=True)
 class Extract:
-    """What is known of an extract: when it was taken, how many rows it has, and the latest date in any of its columns."""
+    """What is known of an extract: when it was taken, how many rows it has, and the latest date in any column."""
 
     refreshed_at: datetime
     rows: int

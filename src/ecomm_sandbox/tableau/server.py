@@ -1,7 +1,7 @@
 """The REST API, as tableauserverclient sends and reads it.
 
-https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_ref.htm and, for the time of an extract, the one query of
-the Metadata API that tells it (https://help.tableau.com/current/api/metadata_api/en-us/index.html).
+https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_ref.htm and, for the time of an extract, the one query
+of the Metadata API that tells it (https://help.tableau.com/current/api/metadata_api/en-us/index.html).
 """
 
 from __future__ import annotations
@@ -9,18 +9,21 @@ from __future__ import annotations
 import json
 import re
 import socket
-from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET  # what is parsed comes from our own clients, on this machine
 
 from ecomm_sandbox.faults import CATALOGUE, Fault
 from ecomm_sandbox.tableau import site as site_
 from ecomm_sandbox.tableau.extracts import stamp
 from ecomm_sandbox.tableau.site import PUBLISHED, SITE_ID, Item, Job, Site, TableauError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
 
 __all__ = ["make_server"]
 
@@ -61,7 +64,7 @@ class Api:
                 return 204, None
             case method, "sites", site_id, *rest if site_id == SITE_ID:
                 return self._on_site(method, rest, options)
-        raise TableauError("404000", "Resource Not Found", f"{method} {parts.path} is not part of this sandbox.")
+        raise TableauError(site_.NOT_FOUND, f"{method} {parts.path} is not part of this sandbox.")
 
     def _on_site(self, method: str, path: list[str], options: dict[str, str]) -> tuple[int, ET.Element | None]:
         match method, *path:
@@ -81,13 +84,13 @@ class Api:
             case "PUT", "jobs", job_id:
                 self._site.cancel(job_id)
                 return 200, _response()
-        raise TableauError("404000", "Resource Not Found", f"{method} {'/'.join(path)} is not part of this sandbox.")
+        raise TableauError(site_.NOT_FOUND, f"{method} {'/'.join(path)} is not part of this sandbox.")
 
     def _sign_in(self, body: bytes) -> ET.Element:
         try:
-            credentials = ET.fromstring(body).find("credentials")  # noqa: S314 (see the import)
+            credentials = ET.fromstring(body).find("credentials")
         except ET.ParseError as error:
-            raise TableauError("400000", "Bad Request", f"The request is not XML: {error}") from error
+            raise TableauError(site_.BAD_REQUEST, f"The request is not XML: {error}") from error
         given = credentials.attrib if credentials is not None else {}
         site = credentials.find("site") if credentials is not None else None
         content_url = site.get("contentUrl", "") if site is not None else ""
@@ -118,7 +121,9 @@ class Api:
             return {"errors": [{"message": "only publishedDatasources and workbooks are part of this sandbox"}]}
         kind = "datasource" if root[1] == "publishedDatasources" else "workbook"
         wanted = set(map(str, variables.values())) | set(re.findall(r'"([0-9a-f-]{36})"', query))
-        found = [self._metadata_of(item) for item in PUBLISHED if item.kind == kind and (not wanted or item.id in wanted)]
+        found = [
+            self._metadata_of(item) for item in PUBLISHED if item.kind == kind and (not wanted or item.id in wanted)
+        ]
         return {"data": {root[1]: found}}
 
     def _metadata_of(self, item: Item) -> dict[str, Any]:
@@ -177,12 +182,12 @@ def _given(fields: dict[str, Any]) -> Fields:
 
 
 def _page(name: str, elements: Sequence[ET.Element], options: dict[str, str]) -> ET.Element:
-    """Give one page of a list, filtered: `filter=name:eq:x,createdAt:gte:2026-01-01T00:00:00Z`, `pageSize`, `pageNumber`."""
+    """Give one page of a list: `filter=name:eq:x,createdAt:gte:2026-01-01T00:00:00Z`, `pageSize`, `pageNumber`."""
     matching = [element for element in elements if _matches(element.attrib, options.get("filter", ""))]
     try:
         number, size = int(options.get("pageNumber", "1")), int(options.get("pageSize", "100"))
     except ValueError as error:
-        raise TableauError("400006", "Invalid page number", str(error)) from error
+        raise TableauError(site_.BAD_PAGE, str(error)) from error
     listed = ET.Element(name)
     listed.extend(matching[(number - 1) * size : number * size])
     numbers = {"pageNumber": number, "pageSize": size, "totalAvailable": len(matching)}
@@ -194,14 +199,14 @@ def _matches(fields: Fields, filters: str) -> bool:
 
 
 def _holds(fields: Fields, clause: str) -> bool:
-    name, operator, wanted = (clause.split(":", 2) + ["", ""])[:3]
+    name, operator, wanted = ([*clause.split(":", 2), "", ""])[:3]
     found = fields.get(name, "")
     if operator == "in":
         return found in re.split(r"[,|]", wanted.strip("[]"))
     if operator == "eq" and "*" in wanted:
         return re.fullmatch(".*".join(map(re.escape, wanted.split("*"))), found) is not None
     if operator not in _OPERATORS:
-        raise TableauError("400065", "Bad Request", f"The filter operator '{operator}' is not known.")
+        raise TableauError(site_.BAD_FILTER, f"The filter operator '{operator}' is not known.")
     if not found:
         return False
     return _OPERATORS[operator](_comparable(found), _comparable(wanted))
@@ -214,74 +219,84 @@ def _comparable(text: str) -> str | datetime:
     return text
 
 
-def _handler(site: Site) -> type[BaseHTTPRequestHandler]:
-    api = Api(site)
+class _Handler(BaseHTTPRequestHandler):
+    """One connection of a client."""
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
-            pass
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
+        """Write no log: clients tell what they see."""
 
-        def _handle(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            if self.path.startswith("/sandbox/"):
-                self._sandbox(body)
-            elif site.faults.take("drop"):
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-            elif site.faults.take("unavailable"):
-                self._reply(503, b"The server is not available.", "text/plain")
-            else:
-                self._tableau(body)
+    def _handle(self) -> None:
+        body, faults = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.server.site.faults
+        if self.path.startswith("/sandbox/"):
+            self._sandbox(body)
+        elif faults.take("drop"):
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+        elif faults.take("unavailable"):
+            self._reply(503, b"The server is not available.", "text/plain")
+        else:
+            self._tableau(body)
 
-        def _tableau(self, body: bytes) -> None:
-            session = self.headers.get("X-Tableau-Auth", "")
-            try:
-                if urlsplit(self.path).path == "/api/metadata/graphql":
-                    site.require(session)
-                    self._json(200, api.metadata(body))
-                    return
-                status, content = api.answer(self.command, unquote(self.path, errors="replace"), session, body)
-            except TableauError as error:
-                status, content = int(error.code[:3]), _error(error)
-            self._reply(status, b"" if content is None else _xml(content), "application/xml")
+    def _tableau(self, body: bytes) -> None:
+        session, api = self.headers.get("X-Tableau-Auth", ""), self.server.api
+        try:
+            if urlsplit(self.path).path == "/api/metadata/graphql":
+                self.server.site.require(session)
+                self._json(200, api.metadata(body))
+                return
+            status, content = api.answer(self.command, self.path, session, body)
+        except TableauError as error:
+            status, content = int(error.code[:3]), _error(error)
+        self._reply(status, b"" if content is None else _xml(content), "application/xml")
 
-        def _sandbox(self, body: bytes) -> None:
-            try:
-                match self.command, self.path:
-                    case "GET", "/sandbox/health":
-                        self._json(200, {"status": "ok"})
-                    case "GET", "/sandbox/extracts":
-                        self._json(200, api.extracts())
-                    case _, "/sandbox/faults":
-                        self._json(200, self._change_faults(body))
-                    case _:
-                        self._json(404, {"error": f"there is no {self.path}"})
-            except ValueError as error:
-                self._json(400, {"error": str(error)})
+    def _sandbox(self, body: bytes) -> None:
+        match self.command, self.path:
+            case "GET", "/sandbox/health":
+                self._json(200, {"status": "ok"})
+            case "GET", "/sandbox/extracts":
+                self._json(200, self.server.api.extracts())
+            case _, "/sandbox/faults":
+                self._faults(body)
+            case _:
+                self._json(404, {"error": f"there is no {self.path}"})
 
-        def _change_faults(self, body: bytes) -> dict[str, Any]:
+    def _faults(self, body: bytes) -> None:
+        faults = self.server.site.faults
+        try:
             if self.command == "DELETE":
-                site.faults.clear()
+                faults.clear()
             elif self.command == "PUT":
-                site.faults.put(Fault.parse(json.loads(body), CATALOGUE["tableau"]))
-            return {"faults": [fault.as_dict() for fault in site.faults.list()]}
+                faults.put(Fault.parse(json.loads(body), CATALOGUE["tableau"]))
+        except ValueError as error:
+            self._json(400, {"error": str(error)})
+        else:
+            self._json(200, {"faults": [fault.as_dict() for fault in faults.list()]})
 
-        def _json(self, status: int, body: dict[str, Any]) -> None:
-            self._reply(status, json.dumps(body).encode(), "application/json")
+    def _json(self, status: int, body: dict[str, Any]) -> None:
+        self._reply(status, json.dumps(body).encode(), "application/json")
 
-        def _reply(self, status: int, body: bytes, kind: str) -> None:
-            self.send_response(status)
-            if status != 204:  # noqa: PLR2004 (no content)
-                self.send_header("Content-Type", f"{kind};charset=UTF-8")
-                self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
+    def _reply(self, status: int, body: bytes, kind: str) -> None:
+        self.send_response(status)
+        if status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Type", f"{kind};charset=UTF-8")
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
 
-        do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
+    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
 
-    return Handler
+
+class _Server(ThreadingHTTPServer):
+    """The server, with the site that it serves."""
+
+    daemon_threads = True
+
+    def __init__(self, site: Site, port: int) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
+        self.site, self.api = site, Api(site)
 
 
 def _error(error: TableauError) -> ET.Element:
@@ -297,6 +312,4 @@ def _xml(element: ET.Element) -> bytes:
 
 def make_server(site: Site, port: int) -> ThreadingHTTPServer:
     """Make the server on a port of 127.0.0.1."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), _handler(site))
-    server.daemon_threads = True
-    return server
+    return _Server(site, port)

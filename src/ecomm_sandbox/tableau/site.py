@@ -10,15 +10,19 @@ import secrets
 import threading
 import time
 import uuid
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox.faults import FaultBox
-from ecomm_sandbox.state import Home, SandboxError
 from ecomm_sandbox.tableau import extracts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from ecomm_sandbox.state import Home
 
 __all__ = ["PUBLISHED", "SITE_ID", "Item", "Job", "Site", "TableauError"]
 
@@ -45,9 +49,22 @@ class TableauError(Exception):
     https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_concepts_errors.htm
     """
 
-    def __init__(self, code: str, summary: str, detail: str) -> None:
-        super().__init__(f"{code} {summary}: {detail}")
-        self.code, self.summary, self.detail = code, summary, detail
+    def __init__(self, refusal: tuple[str, str], detail: str) -> None:
+        self.code, self.summary = refusal
+        self.detail = detail
+        super().__init__(f"{self.code} {self.summary}: {detail}")
+
+
+BAD_REQUEST: Final = ("400000", "Bad Request")
+BAD_PAGE: Final = ("400006", "Invalid page number")
+BAD_FILTER: Final = ("400065", "Bad Request")
+NOT_SIGNED_IN: Final = ("401001", "Signin Error")
+SESSION_GONE: Final = ("401002", "Unauthorized Access")
+NOT_FOUND: Final = ("404000", "Resource Not Found")
+NO_ITEM: Final = {"datasource": ("404004", "Resource Not Found"), "workbook": ("404006", "Resource Not Found")}
+NO_JOB: Final = ("404009", "Resource Not Found")
+QUEUED_ALREADY: Final = ("409093", "Resource Conflict")
+LOST: Final = ("500000", "Internal Server Error")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,14 +128,14 @@ class Site:
         """Begin the one session of the token, which ends the one before; give its key."""
         known = name == TOKEN_NAME and secrets.compare_digest(secret, self._token) and not content_url
         if not known or self.faults.take("credentials"):
-            raise TableauError("401001", "Signin Error", "The personal access token you provided is invalid.")
+            raise TableauError(NOT_SIGNED_IN, "The personal access token you provided is invalid.")
         self._session = secrets.token_urlsafe(24)
         return self._session
 
     def require(self, session: str) -> None:
         """Raise unless this is the key of the session."""
         if not self._session or session != self._session or self.faults.take("credentials"):
-            raise TableauError("401002", "Unauthorized Access", "Your authentication credentials are invalid or have expired.")
+            raise TableauError(SESSION_GONE, "Your authentication credentials are invalid or have expired.")
 
     def sign_out(self) -> None:
         """End the session."""
@@ -131,12 +148,11 @@ class Site:
         for item in PUBLISHED:
             if (item.kind, item.id) == (kind, item_id):
                 return item
-        code = "404004" if kind == "datasource" else "404006"
-        raise TableauError(code, "Resource Not Found", f"{kind.capitalize()} '{item_id}' could not be found.")
+        raise TableauError(NO_ITEM[kind], f"{kind.capitalize()} '{item_id}' could not be found.")
 
     def extract(self, item: Item) -> extracts.Extract | None:
         """Tell about the extract of an item; None when it was never refreshed."""
-        return extracts.read(self._folder / "extracts" / f"{item.kind}-{item.table}.json")
+        return extracts.read(self._file(item))
 
     # -- jobs
 
@@ -146,19 +162,19 @@ class Site:
             active = any(job.item_id == item.id and job.finish_code is None for job in self._jobs.values())
             if active or self.faults.take("queued"):
                 detail = f"Job for '{item.name}' is already queued. Not queuing a duplicate."
-                raise TableauError("409093", "Resource Conflict", detail)
+                raise TableauError(QUEUED_ALREADY, detail)
             job = Job(str(uuid.uuid4()), item.id, _now())
             self._put(job)
         self._workers.submit(self._run, job, item)
         if self.faults.take("lost"):
-            raise TableauError("500000", "Internal Server Error", "The answer was lost; the job was queued.")
+            raise TableauError(LOST, "The answer was lost; the job was queued.")
         return job
 
     def job(self, job_id: str) -> Job:
         """Find a job."""
         found = self._jobs.get(job_id)
         if found is None:
-            raise TableauError("404009", "Resource Not Found", f"Job '{job_id}' could not be found.")
+            raise TableauError(NO_JOB, f"Job '{job_id}' could not be found.")
         return found
 
     def jobs(self) -> list[Job]:
@@ -183,24 +199,28 @@ class Site:
         if not self._job_goes_on(job.id):
             return
         failure = self.faults.take("fail")
+        if failure:
+            self._change(job.id, finish_code=1, progress=100, ended_at=_now(), notes=failure.options["notes"])
+            return
+        self._change(job.id, progress=50)
         try:
-            if failure:
-                raise SandboxError(failure.options["notes"])
-            self._change(job.id, progress=50)
-            file = self._folder / "extracts" / f"{item.kind}-{item.table}.json"
-            extract = extracts.take(self._home, item.table, file)
-            notes = f"Finished refresh of extracts: {extract.rows} rows."
-            self._change(job.id, finish_code=0, progress=100, ended_at=_now(), notes=notes)
+            extract = extracts.take(self._home, item.table, self._file(item))
         except Exception as error:  # noqa: BLE001 (whatever it is, the job has failed)
-            self._change(job.id, finish_code=1, progress=100, ended_at=_now(), notes=str(error) or type(error).__name__)
+            ended: dict[str, Any] = {"finish_code": 1, "notes": str(error) or type(error).__name__}
+        else:
+            ended = {"finish_code": 0, "notes": f"Finished refresh of extracts: {extract.rows} rows."}
+        self._change(job.id, progress=100, ended_at=_now(), **ended)
+
+    def _file(self, item: Item) -> Path:
+        return self._folder / "extracts" / f"{item.kind}-{item.table}.json"
 
     def _job_goes_on(self, job_id: str) -> bool:
         return self._jobs[job_id].finish_code is None
 
-    def _change(self, job_id: str, **changes: object) -> None:
+    def _change(self, job_id: str, **changes: Any) -> None:  # noqa: ANN401 (fields of a Job)
         with self._lock:
             if self._job_goes_on(job_id):
-                self._put(replace(self._jobs[job_id], **changes))  # type: ignore[arg-type]
+                self._put(replace(self._jobs[job_id], **changes))
 
     def _put(self, job: Job) -> None:
         self._jobs[job.id] = job
