@@ -51,7 +51,7 @@ def build(config: Config) -> tuple[Application, Any]:
 
     config.home.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(config.home / "spark-local", ignore_errors=True)  # a killed process leaves its shuffle files
-    spark = build_session(config.home, config.ivy or config.home / "ivy", config.memory)
+    spark = build_session(config.home, config.ivy or config.home / "ivy", config.memory, config.spark)
     logging.getLogger("SQLQueryContextLogger").setLevel(logging.CRITICAL)  # pyspark logs each failing statement's stack
     alias_catalog(spark, config.catalog)
     catalog = Catalog(spark, config.home, config.catalog)

@@ -30,6 +30,7 @@ class Config:
     landing_access_key: str | None = None
     landing_secret_key: str | None = None
     pipelines: list[dict[str, Any]] = field(default_factory=list)
+    spark: dict[str, str] = field(default_factory=dict)  # Spark settings, over those of spark.SETTINGS
 
 
 def parse(arguments: Sequence[str]) -> Config:

@@ -49,6 +49,9 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.legacy.keepCommandOutputSchema": "true",  # Databricks still calls the column `databaseName`
     "spark.sql.shuffle.partitions": "1",
     "spark.default.parallelism": "2",
+    # Generated code pays for itself from some 100,000 rows on; before that compiling it is most of a statement.
+    "spark.sql.codegen.wholeStage": "false",
+    "spark.sql.codegen.factoryMode": "NO_CODEGEN",
     "spark.sql.adaptive.enabled": "false",  # one partition leaves nothing to adapt; planning is the cost here
     "spark.sql.autoBroadcastJoinThreshold": "64MB",
     "spark.sql.files.openCostInBytes": "65536",
@@ -142,10 +145,12 @@ def remember_jars(ivy: Path) -> None:
     partial.replace(ivy / "resolved.json")
 
 
-def build_session(home: Path, ivy: Path, memory: str = "900m") -> SparkSession:
+def build_session(
+    home: Path, ivy: Path, memory: str = "900m", settings: Mapping[str, str] | None = None
+) -> SparkSession:
     """Start the JVM and return its session; tables live under `home/warehouse`, times are UTC.
 
-    `ivy` is the folder of resolved jars, `memory` the JVM's heap. Raises `SandboxError` when there is no Java.
+    `ivy` is the folder of resolved jars, `memory` the JVM's heap, `settings` go over `SETTINGS`. Raises `SandboxError` when there is no Java.
     """
     os.environ["JAVA_HOME"] = str(java_home(os.environ))
     os.environ["PYSPARK_PYTHON"] = sys.executable  # workers must import what this process imports
@@ -154,12 +159,12 @@ def build_session(home: Path, ivy: Path, memory: str = "900m") -> SparkSession:
 
     ivy.mkdir(parents=True, exist_ok=True)
     builder = SparkSession.builder.master("local[2]").appName("ecomm-sandbox")
-    for key, value in SETTINGS.items():
+    options = {"spark.driver.extraJavaOptions": " ".join(JVM_OPTIONS)}
+    for key, value in {**SETTINGS, **options, **(settings or {})}.items():
         builder = builder.config(key, value)
     builder = builder.config("spark.sql.warehouse.dir", str(home / "warehouse"))
     builder = builder.config("spark.local.dir", str(home / "spark-local"))
     builder = builder.config("spark.driver.memory", memory)
-    builder = builder.config("spark.driver.extraJavaOptions", " ".join(JVM_OPTIONS))
     jars = cached_jars(ivy)
     if jars:
         builder = builder.config("spark.driver.extraClassPath", os.pathsep.join(map(str, jars)))
