@@ -245,6 +245,7 @@ class Page:
     more_odd_days: int
     reconciled: str
     expectations: tuple[Check, ...]
+    expectations_summary: str
     quarantine: tuple[Check, ...]
     tests: tuple[Check, ...]
     tests_summary: str
@@ -276,6 +277,7 @@ def build(
     in_range = tuple(kpi for kpi in kpis if dates and str(dates.first) <= kpi.date <= str(dates.last))
     traces = [_trace(record) for record in sorted(records, key=lambda record: record.started_at, reverse=True)]
     tests = _nodes(current)
+    expectations = tuple(_expectations(current))
     return Page(
         title="E-commerce daily batch",
         dates=_date_words(dates),
@@ -291,7 +293,8 @@ def build(
         odd_days=tuple(odd[:DAYS_SHOWN]),
         more_odd_days=max(0, len(odd) - DAYS_SHOWN),
         reconciled=_reconciled(sheet, dates),
-        expectations=tuple(_expectations(current)),
+        expectations=expectations,
+        expectations_summary=_expectations_summary(expectations),
         quarantine=tuple(_quarantine(sheet)),
         tests=tuple(_failed_tests(tests)),
         tests_summary=_tests_summary(tests),
@@ -355,7 +358,7 @@ def span(seconds: float) -> str:
     minutes, rest = divmod(whole, 60)
     if minutes < 60:  # noqa: PLR2004
         return f"{minutes} min {rest:02} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02} min"
+    return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"
 
 
 def _count(many: int, one: str, several: str = "") -> str:
@@ -693,6 +696,13 @@ def _expectations(current: Sequence[Record]) -> Iterator[Check]:
         yield Check(name, dataset, number(passed), number(failed), "warn" if failed else "good")
 
 
+def _expectations_summary(checks: Sequence[Check]) -> str:
+    if not checks:
+        return ""
+    broken = sum(check.tone != "good" for check in checks)
+    return f"{_count(len(checks), 'expectation')}, {f'{broken} of them with failed rows' if broken else 'all met'}"
+
+
 def _quarantine(sheet: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[Check]:
     totals: dict[tuple[str, str], int] = {}
     for (table, _), rows in sheet.items():
@@ -722,6 +732,12 @@ def _node_name(node: Mapping[str, Any]) -> str:
     return str(node.get("unique_id") or node.get("name") or node.get("node") or "?")
 
 
+def _short_name(name: str) -> str:
+    """Give a node's own name of its unique id (`test.project.name.hash`)."""
+    parts = name.split(".")
+    return parts[2] if len(parts) > 2 else name  # noqa: PLR2004
+
+
 def _is_test(node: Mapping[str, Any]) -> bool:
     kind = str(node.get("resource_type") or node.get("kind") or node.get("type") or _node_name(node))
     return kind.startswith(("test", "unit_test"))
@@ -738,7 +754,12 @@ def _failed_tests(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Check]:
         tone: Tone = "bad" if status in ("fail", "error", "runtime error") else "warn"
         note = " ".join(str(node.get("message") or "").split())[:200]
         yield Check(
-            str(node.get("name") or _node_name(node)), "test" if _is_test(node) else "model", "", status, tone, note
+            _short_name(str(node.get("name") or _node_name(node))),
+            "test" if _is_test(node) else "model",
+            "",
+            status,
+            tone,
+            note,
         )
 
 

@@ -196,7 +196,7 @@ def test_lanes_are_in_percent_of_the_run():
     timeline = page(record("extractor", table="orders", seconds=25), record("dlt-trigger", at=50, seconds=50)).timeline
     assert [(lane.bars[0].left, lane.bars[0].width) for lane in timeline.lanes] == [(0, 25), (50, 50)]
     assert timeline.phases[0].took == "1 min 40 s"
-    assert timeline.phases[0].expected == "2 h 00 min to 2 h 30 min"
+    assert timeline.phases[0].expected == "2 h to 2 h 30 min"
 
 
 @given(st.floats(0.01, 200_000))

@@ -1,0 +1,55 @@
+"""The page and the query on real servers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.fixture
+def ecomm(sandbox):
+    def run(*args, **env):
+        return subprocess.run(
+            [sys.executable, "-m", "ecomm_pipeline.cli", *args],
+            env={**os.environ, **sandbox.env, **env},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+
+    return run
+
+
+def test_a_query_is_answered_with_its_types(ecomm):
+    sql = "SELECT 1 AS n, CAST(2.50 AS DECIMAL(18,4)) AS money, CAST(NULL AS STRING) AS nothing"
+    assert ecomm("query", sql, "--format", "json").stdout == '[\n {"n": 1, "money": "2.5000", "nothing": null}\n]\n'
+    assert ecomm("query", sql, "--format", "csv").stdout == "n,money,nothing\n1,2.5000,\n"
+
+
+def test_a_query_of_a_table_that_is_not_there_is_one_line_and_a_next_step(ecomm):
+    done = ecomm("query", "SELECT * FROM gold.nothing")
+    assert done.returncode == 65
+    assert "gold" in done.stderr
+    assert "next:" in done.stderr
+
+
+def test_without_records_the_page_says_what_to_run(ecomm, tmp_path):
+    page = tmp_path / "report.html"
+    done = ecomm("report", "-o", str(page), ECOMM_STORE_PREFIX="an-empty-ledger")
+    assert done.returncode == 0, done.stderr
+    assert "Nothing ran yet" in page.read_text()
+
+
+def test_when_the_warehouse_is_down_the_page_is_made_and_says_so(sandbox, ecomm, tmp_path):
+    page, prefix = tmp_path / "report.html", "report-test"
+    down = {"ECOMM_STORE_PREFIX": prefix, "ECOMM_DATABRICKS_HOST": "http://127.0.0.1:9"}
+    ecomm("extractor", "--table", "orders", "--date", "2026-01-02", ECOMM_STORE_PREFIX=prefix)
+    done = ecomm("report", "2026-01-02", "-o", str(page), **down)
+    assert done.returncode == 0, done.stderr
+    text = page.read_text()
+    assert "The charts are not here" in text
+    assert "Not proven" in text
