@@ -41,13 +41,13 @@ log = logging.getLogger("ecomm_sandbox.databricks")
 def build(config: Config) -> tuple[Application, Any]:
     """Start Spark and wire everything to its routes; the second value is the Spark session."""
     # Imported here, so that --help and a wrong flag answer at once.
-    from ecomm_sandbox.databricks.catalog import Catalog  # noqa: PLC0415
-    from ecomm_sandbox.databricks.pipelines.api import PipelineApi  # noqa: PLC0415
-    from ecomm_sandbox.databricks.spark import alias_catalog, build_session  # noqa: PLC0415
-    from ecomm_sandbox.databricks.warehouse.executor import Executor  # noqa: PLC0415
-    from ecomm_sandbox.databricks.warehouse.rest import StatementApi  # noqa: PLC0415
-    from ecomm_sandbox.databricks.warehouse.state import Warehouse  # noqa: PLC0415
-    from ecomm_sandbox.databricks.warehouse.thrift import ThriftService  # noqa: PLC0415
+    from ecomm_sandbox.databricks.catalog import Catalog
+    from ecomm_sandbox.databricks.pipelines.api import PipelineApi
+    from ecomm_sandbox.databricks.spark import alias_catalog, build_session
+    from ecomm_sandbox.databricks.warehouse.executor import Executor
+    from ecomm_sandbox.databricks.warehouse.rest import StatementApi
+    from ecomm_sandbox.databricks.warehouse.state import Warehouse
+    from ecomm_sandbox.databricks.warehouse.thrift import ThriftService
 
     config.home.mkdir(parents=True, exist_ok=True)
     shutil.rmtree(config.home / "spark-local", ignore_errors=True)  # a killed process leaves its shuffle files

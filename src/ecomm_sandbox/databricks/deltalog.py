@@ -43,8 +43,7 @@ def versions(table: Path) -> list[int]:
     log = table / "_delta_log"
     if not log.is_dir():
         return []
-    names = (path.name for path in log.iterdir())
-    return sorted(int(name[:20]) for name in names if len(name) == 25 and name.endswith(".json") and name[:20].isdigit())
+    return sorted(int(path.stem) for path in log.glob("*.json") if path.stem.isdigit())
 
 
 def read(table: Path) -> TableState | None:

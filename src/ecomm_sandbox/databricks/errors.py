@@ -1,7 +1,7 @@
 """Errors of the sandbox's Databricks.
 
-    SandboxError
-    └── ApiError          an answer in Databricks' JSON error form
+SandboxError
+└── ApiError          an answer in Databricks' JSON error form
 """
 
 from __future__ import annotations

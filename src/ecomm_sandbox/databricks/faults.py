@@ -5,10 +5,10 @@ removed; with it, it goes after that many hits.
 
 | kind | fields (default) | effect |
 | --- | --- | --- |
-| `update_fails` | `message`, `retryable` (false), `dataset` (any), `times` | the update fails, at that dataset if named |
+| `update_fails` | `message`, `retryable` (false), `dataset` | the update fails, at that dataset if named |
 | `update_queued` | `seconds` (600) | the update stays WAITING_FOR_RESOURCES that long |
 | `flow_slow` | `seconds` (5), `dataset` (any) | the flow waits before it runs |
-| `statement_fails` | `message`, `matches` (any: a regular expression over the SQL), `sql_state` | fails |
+| `statement_fails` | `message`, `matches` (any: a regular expression over the SQL), `sql_state` | it fails |
 | `statement_slow` | `seconds` (5), `matches` | waits before it runs (cancel ends it) |
 | `warehouse_cold_start` | `seconds` (30) | the next start of the warehouse takes that long; stops it now |
 | `drop_connection` | `path` (any: a regular expression), `times` | closes the connection without an answer |

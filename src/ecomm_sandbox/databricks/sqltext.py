@@ -127,10 +127,14 @@ def bind(sql: str, named: Mapping[str, str], positional: Sequence[str]) -> str:
     return "".join(out)
 
 
+_OPERATORS = frozenset({
+    "SELECT", "WHERE", "AND", "OR", "BY", "THEN", "ELSE", "WHEN", "IN", "LIKE", "LIMIT", "OFFSET", "BETWEEN", "NOT",
+    "ON", "VALUES", "SET", "AS", "IS", "CASE", "INTERVAL",
+})  # fmt: skip
+
+
 def _ends_operand(token: Token | None) -> bool:
     """Whether a `:` after this token would be a path into a variant (`payload:field`)."""
     if token is None:
         return False
-    keyword = token.upper in {"SELECT", "WHERE", "AND", "OR", "BY", "THEN", "ELSE", "WHEN", "IN", "LIKE", "LIMIT",
-                              "OFFSET", "BETWEEN", "NOT", "ON", "VALUES", "SET", "AS", "IS", "CASE", "INTERVAL"}  # fmt: skip
-    return not keyword and (token.kind in ("word", "quoted", "string") or token.text in (")", "]"))
+    return token.upper not in _OPERATORS and (token.kind in ("word", "quoted", "string") or token.text in (")", "]"))

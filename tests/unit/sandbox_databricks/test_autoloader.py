@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gzip
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow.parquet as pq
 import pytest
@@ -13,6 +13,9 @@ from ecomm_sandbox.databricks.config import Config
 from ecomm_sandbox.databricks.errors import SandboxError
 from ecomm_sandbox.databricks.pipelines import autoloader
 from ecomm_sandbox.databricks.pipelines.landing import Landing
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SCHEMA = StructType([StructField("a", StringType())])
 OPTIONS = {"cloudFiles.format": "csv", "header": "true", "nullValue": "\0", "pathGlobFilter": "part-*.csv*"}

@@ -19,7 +19,7 @@ def as_postgres_writes(value: str | None) -> str:
     """A field of COPY … (FORMAT csv)."""
     if value is None:
         return ""
-    if value == "" or value == r"\." or any(char in value for char in ',"\r\n') or value[0] == " " or value[-1] == " ":
+    if value in {"", r"\."} or any(char in value for char in ',"\r\n') or value[0] == " " or value[-1] == " ":
         return '"' + value.replace('"', '""') + '"'
     return value
 
@@ -42,7 +42,8 @@ def test_the_slow_reader_agrees_with_the_quick_one(rows: list[tuple[str | None, 
     content = as_file(["a", "b"], [list(row) for row in rows])
     quick = csvfile.parse(content, ["a", "b"], path=PATH, rescued=None)
     found = list(csvfile.records(content.decode()))[1:]
-    assert [tuple(row.fields) for row in found] == list(zip(quick["a"].to_pylist(), quick["b"].to_pylist(), strict=True))
+    expected = list(zip(quick["a"].to_pylist(), quick["b"].to_pylist(), strict=True))
+    assert [tuple(row.fields) for row in found] == expected
 
 
 def test_a_column_that_the_file_lacks_is_null_and_one_beyond_the_schema_is_rescued() -> None:
@@ -67,7 +68,9 @@ def test_columns_match_by_name_whatever_their_order_and_case() -> None:
         ('"never closed,x', ('"never closed', "x")),
     ],
 )
-def test_a_row_that_does_not_fit_is_rescued_and_its_neighbours_are_whole(line: str, fields: tuple[str | None, ...]) -> None:
+def test_a_row_that_does_not_fit_is_rescued_and_its_neighbours_are_whole(
+    line: str, fields: tuple[str | None, ...]
+) -> None:
     content = f"a,b\n1,2\n{line}\n3,4\n".encode()
     table = csvfile.parse(content, ["a", "b"], path=PATH, rescued="r")
     assert list(zip(table["a"].to_pylist(), table["b"].to_pylist(), strict=True)) == [("1", "2"), fields, ("3", "4")]

@@ -31,7 +31,9 @@ def dp(graph: Graph) -> Any:
         ("`bronze`.`orders`", ("bronze", "orders")),
     ],
 )
-def test_names_are_of_the_pipelines_schema_unless_they_say_so(graph: Graph, name: str, resolved: tuple[str, str]) -> None:
+def test_names_are_of_the_pipelines_schema_unless_they_say_so(
+    graph: Graph, name: str, resolved: tuple[str, str]
+) -> None:
     assert graph.resolve(name) == resolved
 
 
@@ -40,10 +42,10 @@ def test_another_catalog_is_refused(graph: Graph) -> None:
         graph.resolve("other.bronze.orders")
 
 
-@pytest.mark.parametrize("above", [True, False])
-def test_expectations_count_above_and_below_the_dataset(graph: Graph, dp: Any, above: bool) -> None:
+@pytest.mark.parametrize("place", ["above", "below"])
+def test_expectations_count_above_and_below_the_dataset(graph: Graph, dp: Any, place: str) -> None:
     expect = dp.expect_all_or_drop({"a": "x > 0", "b": "y > 0"})
-    if above:
+    if place == "above":
 
         @expect
         @dp.table(name="bronze.t")

@@ -23,7 +23,9 @@ class Client:
     def __init__(self, port: int, faults: Faults) -> None:
         self.port, self.faults = port, faults
 
-    def call(self, method: str, path: str, token: str | None = "good", body: str = "") -> tuple[int, Any, dict[str, str]]:
+    def call(
+        self, method: str, path: str, token: str | None = "good", body: str = ""
+    ) -> tuple[int, Any, dict[str, str]]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         connection.request(method, path, body, headers)

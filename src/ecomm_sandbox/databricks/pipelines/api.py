@@ -99,9 +99,10 @@ class PipelineApi:
 
     def list(self, request: Request) -> dict[str, Any]:
         """`GET /api/2.0/pipelines`, filtered by `name LIKE '…'`."""
-        wanted = re.fullmatch(r"\s*name\s+like\s+'([^']*)'\s*", request.option("filter") or "name LIKE '%'", re.IGNORECASE)
+        text = request.option("filter") or "name LIKE '%'"
+        wanted = re.fullmatch(r"\s*name\s+like\s+'([^']*)'\s*", text, re.IGNORECASE)
         if wanted is None:
-            message = f"filter {request.option('filter')!r} is not of the form name LIKE 'pattern'"
+            message = f"filter {text!r} is not of the form name LIKE 'pattern'"
             raise bad_request(message)
         expression = re.escape(wanted.group(1)).replace("%", ".*")
         matching = [s for s in self._stores.values() if re.fullmatch(expression, str(s.spec.get("name", "")))]
@@ -221,7 +222,7 @@ def _pipeline_state(active: dict[str, Any] | None) -> str:
 
 
 def _iso(milliseconds: int) -> str:
-    from datetime import UTC, datetime  # noqa: PLC0415 - used here alone
+    from datetime import UTC, datetime
 
     moment = datetime.fromtimestamp(milliseconds / 1000, tz=UTC)
     return moment.strftime("%Y-%m-%dT%H:%M:%S.%f")[:-3] + "Z"

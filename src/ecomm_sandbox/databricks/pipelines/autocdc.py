@@ -62,9 +62,8 @@ def merge(rows: DataFrame, path: Path, flow: CdcFlow, *, empty: bool) -> dict[st
     newer = f"s.{SEQUENCE} > t.{SEQUENCE}"
     builder = table.alias("t").merge(rows.alias("s"), same)
     if flow.ignore_null_updates:
-        sets = {
-            name: F.expr(f"coalesce(s.{sqltext.quote_name(name)}, t.{sqltext.quote_name(name)})") for name in rows.columns
-        }
+        quoted = {name: sqltext.quote_name(name) for name in rows.columns}
+        sets = {name: F.expr(f"coalesce(s.{column}, t.{column})") for name, column in quoted.items()}
         builder = builder.whenMatchedUpdate(newer, set=sets)
     else:
         builder = builder.whenMatchedUpdateAll(newer)

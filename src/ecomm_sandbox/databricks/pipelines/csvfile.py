@@ -71,7 +71,7 @@ def _quick(content: bytes) -> pa.Table:
     return pc.read_csv(io.BytesIO(content), read_options=reading, parse_options=parsing, convert_options=convert)
 
 
-def _select(  # noqa: PLR0913 - the pieces of one table
+def _select(
     cells: dict[str, pa.ChunkedArray | pa.Array],
     names: Sequence[str],
     corrupt: Sequence[str | None],

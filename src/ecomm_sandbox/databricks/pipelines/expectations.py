@@ -71,7 +71,8 @@ class Observer:
         frame = self._observe(frame, counted, dataset.label, expectations)
         for expectation in expectations:
             if expectation.action is Action.FAIL:
-                frame = frame.where(F.when(_met(expectation), True).otherwise(self._violation(expectation)))
+                kept = F.when(_met(expectation), F.lit(True))  # noqa: FBT003 - a literal
+                frame = frame.where(kept.otherwise(self._violation(expectation)))
         return frame.where(_all(drops)) if drops else frame
 
     def _violation(self, expectation: Expectation) -> Column:

@@ -16,7 +16,8 @@ def described(error: BaseException, catalog: str) -> tuple[str, dict[str, Any]]:
     trace = error.__traceback__
     while trace is not None:
         code = trace.tb_frame.f_code
-        frames.append({"declaring_class": code.co_filename, "method_name": code.co_qualname, "line_number": trace.tb_lineno})
+        where = {"declaring_class": code.co_filename, "method_name": code.co_qualname}
+        frames.append(where | {"line_number": trace.tb_lineno})
         trace = trace.tb_next
     exception = {"class_name": type(error).__name__, "message": problem.message, "stack": frames[-FRAMES:]}
     return problem.message, {"fatal": True, "exceptions": [exception]}

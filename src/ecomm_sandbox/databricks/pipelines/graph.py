@@ -161,7 +161,7 @@ class Declarations:
         for suffix, action in (("", Action.WARN), ("_or_drop", Action.DROP), ("_or_fail", Action.FAIL)):
             setattr(module, f"expect{suffix}", _expect_one(action))
             setattr(module, f"expect_all{suffix}", _expect_all(action))
-        module.__path__ = []  # type: ignore[attr-defined] - lets `import pyspark.pipelines` treat it as a package
+        module.__path__ = []  # lets an import treat it as a package
         return module
 
     def table(self, query: Query | None = None, **options: Any) -> Any:  # noqa: ANN401 - a decorator, bare or called

@@ -73,7 +73,7 @@ class Landing:
         return self._stores[bucket]
 
     def _open(self, bucket: str) -> Any:  # noqa: ANN401 - as above
-        from obstore.store import S3Store  # noqa: PLC0415 - only where S3 is read
+        from obstore.store import S3Store
 
         config = self._config
         options: dict[str, Any] = {"region": config.landing_region}
@@ -85,8 +85,8 @@ class Landing:
                 "secret_access_key": config.landing_secret_key,
             }
         else:
-            import boto3  # noqa: PLC0415 - as above
-            from obstore.auth.boto3 import Boto3CredentialProvider  # noqa: PLC0415 - as above
+            import boto3
+            from obstore.auth.boto3 import Boto3CredentialProvider
 
             options["credential_provider"] = Boto3CredentialProvider(boto3.Session(region_name=config.landing_region))
         return S3Store(bucket, client_options={"allow_http": True, "timeout": "60s"}, **options)
@@ -119,7 +119,7 @@ def _visible(relative: str) -> bool:
 
 
 def _local(folder: Path) -> Iterator[tuple[str, int, datetime]]:
-    from datetime import UTC, datetime  # noqa: PLC0415 - names that annotations use as well
+    from datetime import UTC, datetime
 
     if not folder.is_dir():
         return

@@ -43,12 +43,15 @@ POLL_SECONDS = 0.5
 class CancelledError(SandboxError):
     """Raised when the update was stopped."""
 
+    def __init__(self) -> None:
+        super().__init__("The update was stopped.")
+
 
 class UpdateFailedError(SandboxError):
     """Raised at the end of an update in which a flow has failed; its cause is the first flow's error."""
 
 
-class _NotReady(BaseException):  # noqa: N818 - a signal, not an error: a source's `except Exception` must not see it
+class _NotReady(BaseException):
     def __init__(self, dataset: Dataset) -> None:
         super().__init__(dataset.label)
         self.dataset = dataset
@@ -86,7 +89,7 @@ class _Evaluation:
 class Update:
     """Runs once."""
 
-    def __init__(  # noqa: PLR0913 - everything an update touches
+    def __init__(
         self,
         spark: SparkSession,
         catalog: Catalog,
@@ -128,8 +131,9 @@ class Update:
             raise PipelineSourceError(message)
         with active(self.session), _modules(self.spec, module):
             for file in files:
-                names = {"__name__": f"pipeline_{file.stem}", "__file__": str(file), "spark": self.session, "dlt": module}
-                exec(compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True), names)  # noqa: S102 - running the source is the purpose
+                names = {"__name__": f"pipeline_{file.stem}", "__file__": str(file), "spark": self.session}
+                code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
+                exec(code, names)
         for dataset in self.graph.tables():
             for flow in dataset.flows:
                 self._report_flow(dataset, flow, "flow_definition", f"Flow '{flow.name}' defined as APPEND.")
@@ -154,7 +158,8 @@ class Update:
             query.stop()
 
     def _tasks(self) -> list[_Task]:
-        selected = {self.graph.resolve(n) for n in (*self.options.refresh_selection, *self.options.full_refresh_selection)}
+        names = (*self.options.refresh_selection, *self.options.full_refresh_selection)
+        selected = {self.graph.resolve(name) for name in names}
         unknown = sorted(".".join(name) for name in selected - set(self.graph.datasets))
         if unknown:
             message = f"[REFRESH_SELECTION_NOT_FOUND] {unknown[0]} is not a table of this pipeline"
@@ -182,7 +187,7 @@ class Update:
         if found.kind != "VIEW":
             self._require(found)
             return None
-        frame = found.flows[0].query()  # type: ignore[union-attr] - a view has one query
+        frame = self._query(found.flows[0])
         if stream and not frame.isStreaming:
             message = f"view {found.label} is read as a stream but its query is a batch"
             raise PipelineSourceError(message)
@@ -253,10 +258,11 @@ class Update:
     def check(self) -> None:
         """Raise `CancelledError` when the update was stopped."""
         if self.cancelled.is_set():
-            message = "The update was stopped."
-            raise CancelledError(message)
+            raise CancelledError
 
-    def _write(self, dataset: Dataset, flow: Flow | CdcFlow, frame: DataFrame, evaluation: _Evaluation) -> dict[str, int]:
+    def _write(
+        self, dataset: Dataset, flow: Flow | CdcFlow, frame: DataFrame, evaluation: _Evaluation
+    ) -> dict[str, int]:
         if isinstance(flow, CdcFlow):
             return self._merge_stream(dataset, flow, frame, evaluation)
         if frame.isStreaming:
@@ -273,7 +279,8 @@ class Update:
         rows = evaluation.observer.written(_in_order(frame, schema))
         path = self.tables.path(dataset)
         writer = rows.writeStream.format("delta").outputMode("append").queryName(f"{dataset.label} {evaluation.label}")
-        writer = writer.option("mergeSchema", "true").option("checkpointLocation", str(evaluation.folder / "checkpoint"))
+        writer = writer.option("mergeSchema", "true")
+        writer = writer.option("checkpointLocation", str(evaluation.folder / "checkpoint"))
         self._await(writer.trigger(availableNow=True).start(str(path)), evaluation.observer)
         return {"num_output_rows": evaluation.observer.rows}
 
@@ -283,7 +290,7 @@ class Update:
         if not frame.isStreaming:
             message = f"AUTO CDC into {dataset.label}: its source {flow.source} is no stream"
             raise PipelineSourceError(message)
-        self.tables.ensure_target(dataset, autocdc.changes(_static(frame), flow), flow)
+        self.tables.ensure_target(dataset, autocdc.changes(_static(frame), flow))
         path = self.tables.path(dataset, backing=True)
         total: dict[str, int] = {}
 
@@ -309,7 +316,8 @@ class Update:
             return {"num_output_rows": 0}
         schema = self.tables.ensure(dataset, frame, "STREAMING_TABLE")
         rows = evaluation.observer.written(_in_order(frame, schema))
-        writer = rows.write.format("delta").mode("append").option("txnAppId", str(evaluation.folder)).option("txnVersion", 1)
+        writer = rows.write.format("delta").mode("append")
+        writer = writer.option("txnAppId", str(evaluation.folder)).option("txnVersion", 1)
         self._tagged(lambda: writer.save(str(self.tables.path(dataset))))
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
@@ -367,8 +375,8 @@ class Update:
     def failed(self, dataset: Dataset, flow: Flow | CdcFlow, error: dict[str, Any], cause: str) -> None:
         """Tell that a flow has failed."""
         message = f"Flow '{flow.name}' has FAILED fatally. {cause}"
-        details = {"flow_progress": {"status": "FAILED"}}
-        self.report("flow_progress", message, level="ERROR", details=details, error=error, origin=self.origin(dataset, flow))
+        details, origin = {"flow_progress": {"status": "FAILED"}}, self.origin(dataset, flow)
+        self.report("flow_progress", message, level="ERROR", details=details, error=error, origin=origin)
 
     def skipped(self, dataset: Dataset, flow: Flow | CdcFlow, upstream: str) -> None:
         """Tell that a flow was not run."""
@@ -438,9 +446,7 @@ class _Scheduler:
 
     def _skip(self) -> None:
         """Give up flows whose source has failed."""
-        skipped = True
-        while skipped:
-            skipped = [t for t in self.waiting if t.waits_for is not None and t.waits_for.name in self.broken]
+        while skipped := [t for t in self.waiting if t.waits_for is not None and t.waits_for.name in self.broken]:
             for task in skipped:
                 self.waiting.remove(task)
                 self.left[task.dataset.name] -= 1
@@ -515,7 +521,7 @@ class _modules:  # noqa: N801 - a context manager
         self.attribute = getattr(pyspark, "pipelines", None)
         for name in self.names:
             sys.modules[name] = self.module
-        pyspark.pipelines = self.module  # type: ignore[attr-defined] - `from pyspark import pipelines`
+        pyspark.pipelines = self.module  # what `from pyspark import pipelines` finds
         self.path.__enter__()
 
     def __exit__(self, *_: object) -> None:
@@ -526,9 +532,9 @@ class _modules:  # noqa: N801 - a context manager
             else:
                 sys.modules[name] = module
         if self.attribute is None:
-            del pyspark.pipelines  # type: ignore[attr-defined] - as above
+            del pyspark.pipelines
         else:
-            pyspark.pipelines = self.attribute  # type: ignore[attr-defined] - as above
+            pyspark.pipelines = self.attribute
         self.lock.release()
 
 

@@ -36,7 +36,7 @@ class Reads(Protocol):
         """A query names these tables and views; does not return while one is not ready."""
 
 
-class PipelineSession(SparkSession):
+class PipelineSession(SparkSession):  # type: ignore[misc] # pyspark is untyped
     """A Spark session whose reads go through the runtime."""
 
     def __init__(self, base: SparkSession, reads: Reads) -> None:
@@ -64,7 +64,7 @@ class PipelineSession(SparkSession):
         return super().sql(sqlQuery, args, **kwargs)
 
 
-class _BatchReader(DataFrameReader):
+class _BatchReader(DataFrameReader):  # type: ignore[misc] # as above
     def __init__(self, session: SparkSession, reads: Reads) -> None:
         super().__init__(session)
         self._reads = reads
@@ -74,7 +74,7 @@ class _BatchReader(DataFrameReader):
         return super().table(tableName) if found is None else found
 
 
-class _StreamReader(DataStreamReader):
+class _StreamReader(DataStreamReader):  # type: ignore[misc] # as above
     def __init__(self, session: SparkSession, reads: Reads) -> None:
         super().__init__(session)
         self._reads = reads
@@ -115,7 +115,7 @@ def _text(value: Any) -> str:  # noqa: ANN401 - any option's value
 
 
 def _struct(fields: Any) -> StructType | None:  # noqa: ANN401 - a DDL string or a StructType
-    from pyspark.sql.types import _parse_datatype_string  # noqa: PLC0415 - private, and only for DDL strings
+    from pyspark.sql.types import _parse_datatype_string
 
     return _parse_datatype_string(fields) if isinstance(fields, str) else fields
 
@@ -146,8 +146,8 @@ def _get_or_create(builder: Any) -> SparkSession:  # noqa: ANN401 - pyspark's bu
 
 def install() -> None:
     """Let pyspark's two ways to the current session find the pipeline's, in threads that evaluate one."""
-    SparkSession.getActiveSession = classmethod(_get_active)  # type: ignore[method-assign,assignment]
-    SparkSession.Builder.getOrCreate = _get_or_create  # type: ignore[method-assign]
+    SparkSession.getActiveSession = classmethod(_get_active)
+    SparkSession.Builder.getOrCreate = _get_or_create
 
 
 def table_names(sql: str) -> set[str]:

@@ -38,9 +38,9 @@ class PipelineStore:
         self.events: list[dict[str, Any]] = list(_lines(folder / "events.jsonl"))
         for update in [u for u in self.updates.values() if u["state"] not in FINAL_STATES]:
             message = "The process that ran the update was stopped."
-            self.event(update["update_id"], "update_progress", message, level="ERROR",
-                       details={"update_progress": {"state": "FAILED"}},
-                       error={"fatal": True, "exceptions": [{"class_name": "ProcessStopped", "message": message}]})  # fmt: skip
+            error = {"fatal": True, "exceptions": [{"class_name": "ProcessStopped", "message": message}]}
+            details = {"update_progress": {"state": "FAILED"}}
+            self.event(update["update_id"], "update_progress", message, level="ERROR", details=details, error=error)
             self.change(update["update_id"], state="FAILED")
 
     @property
@@ -63,7 +63,7 @@ class PipelineStore:
             self.updates[update_id] = update
             return update
 
-    def event(  # noqa: PLR0913 - an event has that many sides
+    def event(
         self,
         update_id: str | None,
         event_type: str,

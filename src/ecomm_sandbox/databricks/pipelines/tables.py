@@ -6,19 +6,20 @@ import json
 import shutil
 from typing import TYPE_CHECKING
 
-from pyspark.sql.types import StructField, StructType, _parse_datatype_string
+from pyspark.sql.types import StructField, StructType
 
 from ecomm_sandbox.databricks import deltalog, infoschema, sqltext
 from ecomm_sandbox.databricks.catalog import BACKING_PREFIX
 from ecomm_sandbox.databricks.pipelines import autocdc
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
     from ecomm_sandbox.databricks.catalog import Catalog
-    from ecomm_sandbox.databricks.pipelines.graph import CdcFlow, Dataset
+    from ecomm_sandbox.databricks.pipelines.graph import Dataset
 
 
 class Tables:
@@ -35,18 +36,18 @@ class Tables:
 
     def ensure(self, dataset: Dataset, rows: DataFrame, kind: str) -> StructType:
         """Create the table unless it exists; returns the schema its rows are written in."""
-        wanted = declared(dataset) or StructType([StructField(f.name, f.dataType, True, f.metadata) for f in rows.schema])
+        wanted = declared(dataset) or _nullable(rows.schema)
         state = deltalog.read(self.path(dataset))
         if state is None:
             self._create(dataset.label, wanted, dataset)
         self._remember(dataset, kind)
         return wanted
 
-    def ensure_target(self, dataset: Dataset, batch: DataFrame, flow: CdcFlow) -> None:
+    def ensure_target(self, dataset: Dataset, batch: DataFrame) -> None:
         """Create an AUTO CDC target: the table behind it and the view; `batch` is what `autocdc.changes` gives."""
         schema, table = dataset.name
         columns = [field for field in batch.schema if field.name not in (autocdc.SEQUENCE, autocdc.DELETED)]
-        wanted = declared(dataset) or StructType([StructField(f.name, f.dataType, True, f.metadata) for f in columns])
+        wanted = declared(dataset) or _nullable(columns)
         backing = f"{schema}.{BACKING_PREFIX}{table}"
         if deltalog.read(self.path(dataset, backing=True)) is None:
             fields = list(wanted)
@@ -72,7 +73,7 @@ class Tables:
         self.catalog.views_changed()
 
     def _create(self, name: str, schema: StructType, dataset: Dataset | None) -> None:
-        self.catalog.ensure_schema(name.split(".")[0])
+        self.catalog.ensure_schema(name.split(".", maxsplit=1)[0])
         columns = ", ".join(
             f"{sqltext.quote_name(field.name)} {_sql_type(field)}"
             f"{'' if field.nullable else ' NOT NULL'}{_comment(field.metadata.get('comment'))}"
@@ -110,8 +111,13 @@ def declared(dataset: Dataset) -> StructType | None:
     if dataset.schema is None:
         return None
     if isinstance(dataset.schema, str):
-        return _parse_datatype_string(dataset.schema)  # type: ignore[return-value] - DDL of columns is a struct
+        return StructType.fromDDL(dataset.schema)
     return dataset.schema
+
+
+def _nullable(fields: Iterable[StructField]) -> StructType:
+    """The fields, each of which may be NULL: a query's own nullability is no promise."""
+    return StructType([StructField(f.name, f.dataType, metadata=f.metadata) for f in fields])
 
 
 def same_columns(path: Path, schema: StructType) -> bool:
@@ -142,4 +148,4 @@ def _properties(properties: dict[str, str]) -> str:
 
 
 def _sql_type(field: StructField) -> str:
-    return field.dataType.simpleString()
+    return str(field.dataType.simpleString())

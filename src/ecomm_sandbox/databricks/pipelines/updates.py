@@ -62,7 +62,9 @@ class Updates:
         store.event(update_id, "create_update", f"Update {update_id[:6]} started by {cause}.",
                     details={"create_update": {"cause": cause}})  # fmt: skip
         self._stopping[update_id] = threading.Event()
-        threading.Thread(target=self._run, args=(store, update_id, body), name=f"update-{update_id[:6]}", daemon=True).start()
+        name = f"update-{update_id[:6]}"
+        work = threading.Thread(target=self._run, args=(store, update_id, body), name=name, daemon=True)
+        work.start()
         return update_id
 
     def stop(self, store: PipelineStore) -> None:
@@ -97,7 +99,7 @@ class Updates:
         self._state(store, update_id, "WAITING_FOR_RESOURCES")
         held = self._faults.hit("update_queued")
         if held is not None and self._stopping[update_id].wait(float(held.get("seconds", 600))):
-            raise CancelledError("The update was stopped.")  # noqa: EM101 - as runtime.Update.check
+            raise CancelledError
 
     def _go(self, store: PipelineStore, update_id: str, body: dict[str, Any]) -> None:
         def report(event_type: str, message: str, **sides: Any) -> None:  # noqa: ANN401 - an event's sides
@@ -105,7 +107,7 @@ class Updates:
 
         def state(name: str) -> None:
             if self._stopping[update_id].is_set():
-                raise CancelledError("The update was stopped.")  # noqa: EM101 - as above
+                raise CancelledError
             self._state(store, update_id, name)
 
         state("INITIALIZING")

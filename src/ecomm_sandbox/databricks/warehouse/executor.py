@@ -116,7 +116,7 @@ class Executor:
             session.catalog.setCurrentDatabase(schema)
         return session
 
-    def submit(  # noqa: PLR0913 - a statement has that many sides
+    def submit(
         self,
         session: SparkSession | Callable[[], SparkSession],
         sql: str,
@@ -226,8 +226,8 @@ _JAVA_PREFIX = re.compile(r"^(?:[\w$]+\.)+[\w$]*(?:Exception|Error): ")
 
 def problem_of(error: BaseException, catalog: str) -> Problem:
     """An exception as the warehouse shows it: names in the client's catalog, no Java stack."""
-    from py4j.protocol import Py4JJavaError  # noqa: PLC0415 - after the session's start
-    from pyspark.errors import PySparkException  # noqa: PLC0415 - as above
+    from py4j.protocol import Py4JJavaError
+    from pyspark.errors import PySparkException
 
     state: str | None = None
     if isinstance(error, PySparkException):
