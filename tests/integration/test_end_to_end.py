@@ -43,7 +43,7 @@ class Pipeline:
 
     def __init__(self, sandbox):
         self.sandbox = sandbox
-        self.env = {**os.environ, **sandbox.env, "ECOMM_BUSINESS_TIMEZONE": LONDON}
+        self.env = {**os.environ, **sandbox.env}
 
     def __call__(self, *args, code=0, **env):
         done = subprocess.run(
@@ -80,7 +80,7 @@ def transactions(tmp_path_factory):
 @pytest.fixture(scope="module")
 def month(sandbox, transactions):
     """The month, loaded and run once."""
-    sandbox.reset()
+    sandbox.reset(LONDON)
     if transactions is None:
         last = FIRST + timedelta(days=DAYS - 1)
         sandbox.load(
