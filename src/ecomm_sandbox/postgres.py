@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import sysconfig
 from functools import cache
@@ -16,6 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from ecomm_sandbox import processes
 from ecomm_sandbox.state import Home, SandboxError, State
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ class PostgresService:
             home.secret(state, f"postgres-{role}")
         data = home / "postgres" / "data"
         if (data / "PG_VERSION").exists():
+            _forget_dead_server(data)
             return
         shutil.rmtree(data, ignore_errors=True)  # what an interrupted initdb left
         data.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +185,36 @@ def _unprivileged() -> list[str]:
     rights = "+dac_override,+dac_read_search"
     who = [f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups"]
     return [setpriv, *who, f"--inh-caps={rights}", f"--ambient-caps={rights}"]
+
+
+def _forget_dead_server(data: Path) -> None:
+    """Remove the lock of a server that was killed, after what it forked has ended.
+
+    The server does so by itself, unless its old process id is still known: as a zombie that nobody waits for, or as
+    another program.
+    """
+    lock = data / "postmaster.pid"
+    if not lock.exists() or _at_work(data, int(lock.read_text().split()[0])):
+        return
+    processes.end(_forked(data), how=signal.SIGQUIT, grace=5)
+    lock.unlink(missing_ok=True)
+
+
+def _at_work(data: Path, pid: int) -> bool:
+    return processes.identity(pid) is not None and _folder(pid) == data
+
+
+def _forked(data: Path) -> list[tuple[int, int]]:
+    """Find the processes at work in a data folder: a server's titles hide what it was started with."""
+    pids = [int(entry.name) for entry in Path("/proc").iterdir() if entry.name.isdigit()]
+    return [found for pid in pids if _folder(pid) == data and (found := processes.identity(pid))]
+
+
+def _folder(pid: int) -> Path | None:
+    try:
+        return Path(f"/proc/{pid}/cwd").readlink()
+    except OSError:
+        return None
 
 
 def _hand_over(folder: Path) -> None:

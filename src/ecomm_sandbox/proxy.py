@@ -149,9 +149,10 @@ class _Link:
             while not self._aborted:
                 readable.poll()
                 limit = self._strike(source) if self._proxy.faults.armed else _CHUNK
+                # Before the bytes leave: the other side may answer them sooner than this thread goes on.
+                self._at_request = source is self._server
                 if self._aborted or not limit or not self._move(source, sink, reader, writer, limit):
                     break
-                self._at_request = source is self._server
         except OSError:
             self.abort()  # one side reset the connection: so do we
         finally:

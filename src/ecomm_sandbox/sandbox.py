@@ -106,11 +106,11 @@ class Sandbox:
         self._supervisor.up(_names(names), ports or {}, progress)
 
     def down(self, *, purge: bool = False, progress: Progress = _silent) -> None:
-        """End all that `up` started; with `purge`, remove the data as well."""
-        if self.home.exists:
+        """End all that `up` started; with `purge`, remove the data as well. Harmless when there is nothing."""
+        if self.home.folder.exists() or self._supervisor.strays():
             self._supervisor.down(progress)
-            if purge:
-                shutil.rmtree(self.home.folder)
+        if purge:
+            shutil.rmtree(self.home.folder, ignore_errors=True)
 
     def status(self) -> list[Status]:
         """Tell how each service is."""

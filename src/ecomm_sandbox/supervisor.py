@@ -94,8 +94,7 @@ class Supervisor:
         services = [self.services[name] for name in names]
         with self.home.lock():
             missing = [service for service in services if not self._is_running(service)]
-            for service in missing:
-                processes.end(processes.leftovers(self._marker(service)), how=signal.SIGKILL)
+            self._clear_away(missing)
             with self.home.change() as state:
                 self._assign_ports(missing, ports, state)
                 for service in services:
@@ -111,6 +110,10 @@ class Supervisor:
         with self.home.lock(), ThreadPoolExecutor() as pool:
             for job in [pool.submit(self._take_down, self.services[name], progress) for name in names or self.services]:
                 job.result()
+
+    def strays(self) -> bool:
+        """Tell whether processes of this home run that its state, perhaps lost, need not know."""
+        return any(processes.leftovers(self._marker(service)) for service in self.services.values())
 
     def status(self) -> list[Status]:
         """Tell how each service is."""
@@ -134,6 +137,11 @@ class Supervisor:
 
     def _marker(self, service: Service) -> str:
         return f"{self.home.folder}:{service.name}"
+
+    def _clear_away(self, services: Iterable[Service]) -> None:
+        """End what services that were killed have forked."""
+        for service in services:
+            processes.end(processes.leftovers(self._marker(service)), how=signal.SIGKILL)
 
     def _assign_ports(self, missing: Sequence[Service], wanted: dict[str, int], state: State) -> None:
         """Give each port of the services to be started a number: the user's, the remembered one, or a free one."""
@@ -186,7 +194,10 @@ class Supervisor:
                     raise self._failure(service, "ended while it started")
                 # A server that was killed may hold its files for a moment through the processes it forked.
                 attempts += 1
-                time.sleep(0.5)
+                time.sleep(0.3)
+                self._clear_away([service])
+                with self.home.change() as changed:
+                    service.prepare(self.home, changed)
                 self._start(service, state)
             try:
                 service.check(state)
