@@ -69,9 +69,13 @@ class WarmSandbox:
         if self.env["ECOMM_BUSINESS_TIMEZONE"] != business_timezone:
             self._sandbox.up(timezone=business_timezone)
         self._sandbox.clear_faults()
-        self._sandbox.empty()
+        self.empty_shop()
         self.empty_bucket()
         self.reset_lakehouse()
+
+    def empty_shop(self) -> None:
+        """Make the shop's tables in Postgres anew."""
+        self._sandbox.empty()
 
     def empty_bucket(self, prefix: str = "") -> None:
         """Remove the bucket's objects under a prefix."""

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sysconfig
+from contextlib import closing
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -23,7 +24,7 @@ from ecomm_sandbox.state import Home, SandboxError, State
 if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 (a class, by a lower-case name)
 
-__all__ = ["DATABASE", "OWNER", "READER", "PostgresService", "connect"]
+__all__ = ["DATABASE", "OWNER", "READER", "PostgresService", "connect", "make_anew"]
 
 DATABASE: Final = "shop"
 OWNER: Final = "shop"
@@ -140,14 +141,23 @@ class PostgresService:
         _apply_schema(state)
 
 
+def make_anew(state: State) -> None:
+    """Make the shop's tables anew, empty: whatever became of them."""
+    with closing(connect(state, direct=True)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("DROP SCHEMA public CASCADE")
+        cursor.execute(f"CREATE SCHEMA public AUTHORIZATION {OWNER}")
+        cursor.execute(_schema())
+
+
 def _apply_schema(state: State) -> None:
-    connection = connect(state, direct=True)
-    with connection, connection.cursor() as cursor:
+    with closing(connect(state, direct=True)) as connection, connection, connection.cursor() as cursor:
         cursor.execute("SELECT to_regclass('public.order_items') IS NULL")
-        row = cursor.fetchone()
-        if row is not None and row[0]:
-            cursor.execute((Path(__file__).parent / "schema.sql").read_text())
-    connection.close()
+        if cursor.fetchone() == (True,):
+            cursor.execute(_schema())
+
+
+def _schema() -> str:
+    return (Path(__file__).parent / "schema.sql").read_text()
 
 
 def _admin(state: State) -> Connection:

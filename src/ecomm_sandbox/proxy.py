@@ -6,6 +6,7 @@ by a thread for each direction of a connection. Run as `python -m ecomm_sandbox.
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import select
@@ -143,6 +144,8 @@ class _Link:
 
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         reader, writer = os.pipe()
+        with suppress(OSError):  # a user's pipes may be limited in size
+            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _CHUNK)
         readable = select.poll()
         readable.register(source, select.POLLIN)
         try:

@@ -201,11 +201,10 @@ class Sandbox:
         return self.state.secrets.get(f"{service}-token", "")
 
     def empty(self) -> None:
-        """Remove all rows of the shop from Postgres."""
-        from ecomm_sandbox import loader
-
-        with closing(self.connect()) as connection:
-            loader.empty(connection)
+        """Make the shop's tables anew, without rows; faults in the database are taken back."""
+        if self.state.undo:
+            sql_faults.clear(self.home)
+        postgres.make_anew(self.state)
 
 
 def _apply_sql_fault(

@@ -28,12 +28,11 @@ SECOND = """\
 
 @pytest.fixture
 def connection(sandbox):
+    sandbox.empty_shop()
     connection = sandbox.connect()
-    loader.empty(connection)
     yield connection
-    connection.rollback()
-    loader.empty(connection)
     connection.close()
+    sandbox.empty_shop()
 
 
 @pytest.fixture
@@ -132,7 +131,7 @@ def test_an_order_over_two_day_files_is_numbered_on_and_refused_out_of_order(con
     ("text", "told"),
     [
         (HEADER + "1001,71053,X,six,2011-03-30 08:00:00,1,,Spain\n", "six"),
-        ("A,B\n1,2\n", "column"),
+        ("A,B\n1,2\n", "header"),
         (HEADER + "1001,71053\n", "missing data"),
     ],
 )
