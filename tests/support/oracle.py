@@ -56,7 +56,7 @@ def status_of(invoice: str) -> str:
 
 def read_lines(files: list[Path]) -> list[Line]:
     """Read day files, in order; an invoice's lines are numbered from 1 over all of them."""
-    rows = [row for path in sorted(files) for row in csv.DictReader(path.open(newline="", encoding="utf-8"))]
+    rows = [row for path in sorted(files) for row in csv.DictReader(path.read_text("utf-8").splitlines(keepends=True))]
     first: dict[str, str] = {}
     customer: dict[str, int | None] = {}
     numbers: dict[str, int] = defaultdict(int)
