@@ -34,22 +34,35 @@ _EXCERPT: Final = 500
 _POLL: Final = 0.5
 
 
-def connect(settings: Databricks) -> WorkspaceClient:
-    """Make a client of the workspace; nothing is asked yet, and no profile or DATABRICKS_… variable is read."""
+def connect(settings: Databricks, *, give_up: int = 60) -> WorkspaceClient:
+    """Make a client of the workspace; nothing is asked yet, and no profile or DATABRICKS_… variable is read.
+
+    `give_up` is in seconds: for so long a request is tried again while the workspace cannot be reached or is busy.
+    """
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.core import Config
+
+    class Explicit(Config):
+        """The SDK asks the host for what was not given, and waits five minutes for one that is down; we give all."""
+
+        @classmethod
+        def attributes(cls) -> Any:  # noqa: ANN401 (the SDK's descriptors, which it looks for in the class itself)
+            return Config.attributes()
+
+        def _resolve_host_metadata(self) -> None:
+            pass
 
     secret = settings.client_secret.get_secret_value() if settings.client_secret else None
     with databricks_errors(settings.host):
         return WorkspaceClient(
-            config=Config(
+            config=Explicit(
                 host=settings.host,
                 token=settings.token.get_secret_value() if settings.token else None,
                 client_id=None if settings.token else settings.client_id,
                 client_secret=None if settings.token else secret,
                 auth_type="pat" if settings.token else "oauth-m2m",
                 http_timeout_seconds=60,
-                retry_timeout_seconds=60,
+                retry_timeout_seconds=give_up,
                 product="ecomm-data-pipeline",
             )
         )

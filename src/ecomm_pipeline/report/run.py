@@ -26,7 +26,8 @@ __all__ = ["render", "write_report"]
 
 _HERE: Final = Path(__file__).parent
 _WAREHOUSE_TIMEOUT: Final = 120.0
-"""Seconds until the page is made without charts."""
+_UNREACHABLE: Final = 10
+"""Seconds until the page is made without charts: of a warehouse that is starting, and of one that cannot be reached."""
 KPI_COLUMNS: Final = (
     ("orders", 0),
     ("cancelled orders", 0),
@@ -138,7 +139,7 @@ def _kpis(dates: DateRange, settings: Databricks, clock: Clock) -> tuple[list[pl
         f"DATE'{shown.first}' AND DATE'{shown.last}' ORDER BY sales_date"
     )
     try:
-        warehouse = Warehouse(connect(settings), settings.warehouse_id, settings.catalog, clock)
+        warehouse = Warehouse(connect(settings, give_up=_UNREACHABLE), settings.warehouse_id, settings.catalog, clock)
         rows = warehouse.query(sql, timeout=_WAREHOUSE_TIMEOUT).dicts()
     except EcommError as error:
         return [], error.message
