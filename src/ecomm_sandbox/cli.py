@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -131,7 +131,10 @@ def fault(
     elif clear:
         sandbox.clear_faults(service or "")
     elif service and kind:
-        sandbox.fault(service, kind, times=times, seconds=seconds, **_pairs("--set", set_ or []))
+        given: dict[str, Any] = dict(_pairs("--set", set_ or []))
+        if service == "databricks":  # whose options have types of their own
+            given = {name: _json_or_text(value) for name, value in given.items()}
+        sandbox.fault(service, kind, times=times, seconds=seconds, **given)
     else:
         message = "name SERVICE and KIND, or --list, or --clear"
         raise typer.BadParameter(message)
@@ -160,18 +163,30 @@ def demo(
             sandbox.down(progress=_say)
 
 
+def _json_or_text(text: str) -> object:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
 def _list_faults(sandbox: Sandbox) -> None:
+    from ecomm_sandbox.databricks.faults import KINDS as DATABRICKS_KINDS
     from ecomm_sandbox.faults import CATALOGUE
 
-    on = (
-        {(name, fault["kind"]) for name, faults in sandbox.faults().items() for fault in faults}
-        if sandbox.home.exists
-        else set()
-    )
-    for name, kinds in CATALOGUE.items():
-        for kind, entry in kinds.items():
-            options = " ".join(f"--set {option}={default!r}" for option, default in entry.options.items())
-            typer.echo(f"{'*' if (name, kind) in on else ' '} {name:<11}{kind:<17}{entry.about}  {options}".rstrip())
+    found = sandbox.faults() if sandbox.home.exists else {}
+    on = {(name, fault["kind"]) for name, faults in found.items() for fault in faults}
+    rows = [
+        (name, kind, entry.about, " ".join(f"--set {option}={default!r}" for option, default in entry.options.items()))
+        for name, kinds in CATALOGUE.items()
+        for kind, entry in kinds.items()
+    ]
+    rows += [
+        ("databricks", kind, "", " ".join(f"--set {option}=…" for option in sorted(options)))
+        for kind, options in DATABRICKS_KINDS.items()
+    ]
+    for name, kind, about, options in rows:
+        typer.echo(f"{'*' if (name, kind) in on else ' '} {name:<11}{kind:<21}{about}  {options}".rstrip())
 
 
 def _show_load(day: date, lines: int) -> None:
