@@ -75,7 +75,9 @@ def dlt_trigger(date: DateOption) -> None:
 @app.command()
 def gate(
     date: DateOption,
-    not_before: Annotated[str, typer.Option(help="Time of the day after DATE, in the business zone.")] = "05:00",
+    not_before: Annotated[
+        str, typer.Option(help="Time of the day after DATE in the business zone, or now.")
+    ] = "05:00",
 ) -> None:
     """Wait until a time of the day after DATE; a past one passes at once."""
     from ecomm_pipeline.clock import SystemClock
@@ -257,14 +259,14 @@ def _dates(text: str, business: Business) -> DateRange:
     return parse_dates(text, _zone(business))
 
 
-def _time(text: str) -> time:
+def _time(text: str) -> time | None:
     from ecomm_pipeline.errors import ConfigurationError
 
     try:
-        return time.fromisoformat(text)
+        return None if text == "now" else time.fromisoformat(text)
     except ValueError as error:
         message = f"--not-before: {text!r} is not a time of day"
-        raise ConfigurationError(message, next_step="write it as 05:00") from error
+        raise ConfigurationError(message, next_step="write it as 05:00, or now") from error
 
 
 def main() -> None:
@@ -273,7 +275,7 @@ def main() -> None:
     try:
         sys.exit(app(standalone_mode=False) or 0)
     except EcommError as error:
-        _say(error.message, error.next_step)
+        _say(error.message, error.next_step, *getattr(error, "__notes__", ()))
         sys.exit(error.failure.exit_code)
     except typer.Abort:
         sys.exit(FAILURE_CLASSES["cancelled"].exit_code)
@@ -288,10 +290,10 @@ def main() -> None:
         sys.exit(classify(error).exit_code)
 
 
-def _say(message: str, next_step: str) -> None:
+def _say(message: str, next_step: str, *notes: str) -> None:
     print(f"error: {message}", file=sys.stderr)
-    if next_step:
-        print(f"next:  {next_step}", file=sys.stderr)
+    for line in filter(None, (next_step, *notes)):
+        print(f"next:  {line}", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -20,9 +20,9 @@ _LOOK: Final = 30.0
 """Seconds between two looks at the clock: a machine that slept, or whose clock was set, is noticed."""
 
 
-def wait_until(date: BusinessDate, not_before: time, tz: ZoneInfo, clock: Clock) -> None:
-    """Return once it is `not_before`, in `tz`, on the day after `date`."""
-    opens = date.plus(1).at(not_before, tz)
+def wait_until(date: BusinessDate, not_before: time | None, tz: ZoneInfo, clock: Clock) -> None:
+    """Return once it is `not_before`, in `tz`, on the day after `date`; at once when that is None."""
+    opens = date.plus(1).at(not_before, tz) if not_before else clock.now()
     left = (opens - clock.now()).total_seconds()
     get_logger().info("gate.open" if left <= 0 else "gate.waiting", opens=opens, seconds=max(0, round(left)))
     with stop_on_signals():

@@ -38,6 +38,8 @@ class Finding(BaseModel):
 class Record(BaseModel):
     """What one stage run did. Times are UTC; `bytes` are of what was written; `figures` are the stage's own.
 
+    `started_at` is when the run first began the stage, `tried_at` when its newest try did.
+
     `remote` holds the ids of what was started elsewhere (`update_id`, `invocation_id`, `job_ids`), written before
     it is waited for, so that a new process re-attaches instead of starting a second one.
     """
@@ -52,6 +54,7 @@ class Record(BaseModel):
     run_id: str
     trigger: str = "manual"
     started_at: datetime
+    tried_at: datetime | None = None
     ended_at: datetime | None = None
     outcome: Outcome = "running"
     failure_class: str | None = None
@@ -74,8 +77,13 @@ class Record(BaseModel):
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None while it runs."""
-        return (self.ended_at - self.started_at).total_seconds() if self.ended_at else None
+        """How long the newest try took; None while it runs."""
+        return (self.ended_at - self.began_at).total_seconds() if self.ended_at else None
+
+    @property
+    def began_at(self) -> datetime:
+        """When the newest try began."""
+        return self.tried_at or self.started_at
 
     def find(self, priority: Priority, kind: str, message: str) -> None:
         """Note something odd."""

@@ -82,6 +82,7 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     """
     ledger = Ledger(store, layout)
     previous = ledger.read(stage, dates.first, run_id, table=table)
+    now = clock.now()
     record = Record(
         stage=stage,
         table=table,
@@ -89,7 +90,8 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
         last_date=dates.last.day,
         run_id=run_id,
         trigger=trigger,
-        started_at=previous.started_at if previous else clock.now(),
+        started_at=previous.started_at if previous else now,
+        tried_at=now,
         remote=dict(previous.remote) if previous else {},
     )
     context = StageContext(stage, dates, tz, run_id, record, previous, store, layout, ledger, clock)
@@ -102,6 +104,7 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     except BaseException as error:
         _record_failure(record, error)
         _close(context, log, error)
+        error.add_note(f"ECOMM_RUN_ID={run_id} before the same command continues this run")
         raise
     record.outcome = "succeeded"
     _close(context, log, None)

@@ -36,7 +36,7 @@ def choose(dates: DateRange, tables: tuple[str, ...]) -> Choice:
     """
     common = {"tables": json.dumps(tables), "trigger": "local"}
     if len(dates) == 1:
-        return Choice(_SINGLE, {"date": str(dates.only), "not-before": "00:00", **common})
+        return Choice(_SINGLE, {"date": str(dates.only), "not-before": "now", **common})
     return Choice(_RANGE, {"from": str(dates.first), "to": str(dates.last), **common})
 
 

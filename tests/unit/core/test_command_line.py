@@ -67,6 +67,12 @@ def test_wrong_usage_and_missing_settings_end_with_78(args):
     assert "Traceback" not in done.stderr
 
 
+def test_a_level_that_is_not_one_is_refused_by_name():
+    done = ecomm("--log-level", "LOUD", "gate", "--date", "2020-01-01")
+    assert done.returncode == 78
+    assert "'LOUD'" in done.stderr
+
+
 def test_an_error_is_one_line_and_the_next_step():
     done = ecomm("gate", "--date", "{{workflow.scheduledTime}}")
     assert [line.split(":")[0] for line in done.stderr.splitlines()] == ["error", "next"]

@@ -45,6 +45,12 @@ def test_the_gate_opens_at_five_on_the_day_after(now, waits):
     assert clock.slept == waits
 
 
+def test_the_gate_can_be_told_to_open_at_once():
+    clock = Clock(datetime(2026, 1, 2, 3, tzinfo=UTC))
+    wait_until(BusinessDate(date(2026, 1, 2)), None, TZ, clock)
+    assert clock.slept == 0
+
+
 def test_progress_rewrites_one_line_on_a_terminal_and_clears_it():
     class Terminal(io.StringIO):
         def isatty(self):

@@ -65,7 +65,9 @@ def objects():
     return Objects()
 
 
-def do(objects, work, *, dates=None, table=None, run_id=RUN):
+def do(objects, work, *, dates=None, table=None, run_id=RUN, later=False):
+    clock = FakeClock()
+    clock.sleep(86_400 if later else 0)
     return run_stage(
         work,
         stage="extractor",
@@ -75,7 +77,7 @@ def do(objects, work, *, dates=None, table=None, run_id=RUN):
         trigger="local",
         store=objects,
         layout=Layout("shop"),
-        clock=FakeClock(),
+        clock=clock,
         table=table,
     )
 
@@ -133,13 +135,27 @@ def test_a_second_try_of_a_run_finds_what_the_first_started_remotely(objects):
     def first(context):
         context.record.remote["update_id"] = "u1"
         context.checkpoint()
-        raise UnavailableError("the network went away")
+        message = "the network went away"
+        raise UnavailableError(message)
 
     with pytest.raises(UnavailableError):
         do(objects, first)
+    first_began = Ledger(objects, Layout("shop")).latest("extractor", DAY).started_at
     found = []
-    do(objects, lambda context: found.append((context.previous.outcome, context.record.remote)))
+    record = do(objects, lambda context: found.append((context.previous.outcome, context.record.remote)), later=True)
     assert found == [("failed", {"update_id": "u1"})]
+    assert record.started_at == first_began
+    assert record.seconds == 1  # of the second try alone
+
+
+def test_a_failure_tells_how_to_continue_its_run(objects):
+    def work(_):
+        message = "no answer"
+        raise UnavailableError(message)
+
+    with pytest.raises(UnavailableError) as caught:
+        do(objects, work)
+    assert any(RUN in note for note in caught.value.__notes__)
 
 
 def test_the_ledger_shows_a_stage_while_it_runs(objects):
