@@ -11,8 +11,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import typer
 from pydantic_core import PydanticUndefined
 
+from ecomm_pipeline.cli import app
 from ecomm_pipeline.errors import FAILURE_CLASSES, KILLED_EXIT_CODES
 from ecomm_pipeline.settings import GROUPS, variable
 
@@ -40,7 +42,20 @@ def settings_page() -> str:
             f"| `{variable(group, name)}` | {_default(info)} | {_one_line(info.description)} |"
             for name, info in group.model_fields.items()
         ]
+    lines += ["", "## Command line", "", "Options of `ecomm` that can be set in the environment too.", ""]
+    lines += ["| variable | default | meaning |", "| --- | --- | --- |"]
+    lines += [f"| `{name}` | {default} | {_one_line(text)} |" for name, default, text in sorted(_options())]
     return "\n".join(lines) + "\n"
+
+
+def _options() -> set[tuple[str, str, str]]:
+    command = typer.main.get_command(app)
+    parameters = [*command.params, *(option for one in command.commands.values() for option in one.params)]
+    return {
+        (str(option.envvar), f"`{option.default}`" if option.default else "", option.help)
+        for option in parameters
+        if getattr(option, "envvar", None)
+    }
 
 
 def failures_page() -> str:
