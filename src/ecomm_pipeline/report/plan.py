@@ -531,7 +531,7 @@ def _timeline(run: _Run, tz: ZoneInfo, now: datetime) -> Timeline:
 def _lane(records: Sequence[Record], began: datetime, total: float, end: datetime) -> Lane:
     first = records[0]
     bars = tuple(_bar(record, began, total, end) for record in records)
-    took = sum(((record.ended_at or end) - record.started_at).total_seconds() for record in records)
+    took = sum(((record.ended_at or end) - record.began_at).total_seconds() for record in records)
     tones = [_OUTCOME_TONE[record.outcome] for record in records]
     tone = next((one for one in ("bad", "warn", "busy") if one in tones), "good")
     many = f"{len(records)}×" if len(records) > 1 else ""
@@ -539,8 +539,8 @@ def _lane(records: Sequence[Record], began: datetime, total: float, end: datetim
 
 
 def _bar(record: Record, began: datetime, total: float, end: datetime) -> Bar:
-    seconds = ((record.ended_at or end) - record.started_at).total_seconds()
-    left = 100 * (record.started_at - began).total_seconds() / total
+    seconds = ((record.ended_at or end) - record.began_at).total_seconds()
+    left = 100 * (record.began_at - began).total_seconds() / total
     title = f"{_stage_name(record)}, {record.dates}: {record.outcome}, {span(seconds)}"
     return Bar(round(left, 3), round(100 * seconds / total, 3), _OUTCOME_TONE[record.outcome], title)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import subprocess
 import sys
 from contextlib import closing
@@ -11,7 +12,7 @@ from contextlib import closing
 import pytest
 
 DATE = "2026-03-02"
-RUN = "20260302T180000Z-base"
+RUN = f"20260302T180000Z-{secrets.token_hex(4)}"  # a sandbox that stays up remembers the update of an old one
 TABLES = ("orders", "products", "customers", "order_items")
 SHOP = """
 INSERT INTO customers (customer_id, email, country, created_at, updated_at)
@@ -143,7 +144,7 @@ def test_where_the_source_may_not_be_asked_it_is_left_out(again):
 
 
 def test_an_extract_that_bronze_has_not_loaded_is_named(shop):
-    run_id = "20260303T180000Z-next"
+    run_id = f"20260303T180000Z-{secrets.token_hex(4)}"
     for table in TABLES:
         shop.ecomm("extractor", "--table", table, "--date", DATE, run_id=run_id)
     said, _ = shop.reconcile(code=65, run_id=run_id)
