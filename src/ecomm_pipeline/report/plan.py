@@ -662,7 +662,9 @@ def _odd_words(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Tone, str]]:
         return
     if not _equal(rows):
         extracted, bronze = _sum(rows, "extracted")[0], _sum(rows, "bronze")[0]
-        yield "bad", f"hops differ: {number(extracted)} extracted, {number(bronze)} in Bronze"
+        told = sum(_sum(rows, hop)[0] for hop in ("kept", "superseded", "quarantined", "lost"))
+        counts = f"{number(extracted)} extracted, {number(bronze)} in Bronze, {number(told)} told of by Silver"
+        yield "bad", f"rows or money differ: {counts}"
     named: tuple[tuple[str, Tone, str], ...] = (
         ("lost", "bad", "unexplained"),
         ("quarantined", "warn", "quarantined"),

@@ -104,7 +104,11 @@ def test_the_newest_sheet_of_a_date_counts():
     ("rows", "tone", "words"),
     [
         ([sheet_row("extracted", None, missing=True)], "bad", "no extract"),
-        ([sheet_row("extracted", 5), sheet_row("bronze", 4), sheet_row("kept", 4)], "bad", "hops differ: 5 extracted"),
+        (
+            [sheet_row("extracted", 5), sheet_row("bronze", 4), sheet_row("kept", 4)],
+            "bad",
+            "rows or money differ: 5 extracted, 4 in Bronze",
+        ),
         (
             [sheet_row("extracted", 5), sheet_row("bronze", 5), sheet_row("kept", 4), sheet_row("lost", 1)],
             "bad",
