@@ -69,7 +69,11 @@ class Layout:
 
     def record(self, date: BusinessDate, stage: str, table: str | None, run_id: str) -> str:
         """The key of the ledger's record of one stage run."""
-        return f"{self.ledger(date)}/{stage}{f'-{table}' if table else ''}/{run_id}.json"
+        return f"{self.records(date, stage, table)}/{run_id}.json"
+
+    def records(self, date: BusinessDate, stage: str, table: str | None) -> str:
+        """The folder of the ledger's records of one stage, one object a run."""
+        return f"{self.ledger(date)}/{stage}{f'-{table}' if table else ''}"
 
     def artifacts(self, stage: str, run_id: str) -> str:
         """The folder of what a stage leaves for people to read (dbt's manifest, run results and logs)."""

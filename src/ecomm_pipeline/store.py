@@ -22,6 +22,7 @@ from ecomm_pipeline.errors import (
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from datetime import datetime
 
     from obstore import WritableFile
     from obstore.auth.boto3 import Boto3CredentialProvider
@@ -131,14 +132,22 @@ class Store:
         ):
             yield writer
 
-    def abort_uploads(self, folder: str) -> int:
-        """End the multipart uploads under a folder that a killed process left open; gives how many there were."""
+    def abort_uploads(self, folder: str, *, before: datetime | None = None) -> int:
+        """End the multipart uploads under a folder that a killed process left open; gives how many there were.
+
+        `before` spares those that were begun at that instant or later.
+        """
         client = self._control()
         with self._errors("list uploads of", folder):
             pages = client.get_paginator("list_multipart_uploads").paginate(
                 Bucket=self.settings.bucket, Prefix=f"{folder}/"
             )
-            open_uploads = [upload for page in pages for upload in page.get("Uploads", [])]
+            open_uploads = [
+                upload
+                for page in pages
+                for upload in page.get("Uploads", [])
+                if before is None or upload["Initiated"] < before
+            ]
             for upload in open_uploads:
                 client.abort_multipart_upload(
                     Bucket=self.settings.bucket, Key=upload["Key"], UploadId=upload["UploadId"]
@@ -214,6 +223,11 @@ def _connect(settings: StoreSettings) -> S3Store:
 
 def _translate(error: Exception, place: str, verb: str, settings: StoreSettings) -> EcommError | None:
     """Put an error of obstore or botocore into our words; None when it is not of the store."""
+    if isinstance(error, ValueError) and str(error).startswith("Could not parse path"):
+        return ConfigurationError(
+            f"{place!r} cannot be the name of an object: it has a control character, or a part that is empty, . or ..",
+            next_step="check the name of the table (ECOMM_TABLES, --table) and ECOMM_STORE_PREFIX",
+        )
     module = type(error).__module__
     if not module.startswith(("obstore", "botocore")) and not isinstance(error, OSError):
         return None
