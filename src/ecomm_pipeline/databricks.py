@@ -5,8 +5,10 @@ Wraps databricks-sdk (https://databricks-sdk-py.readthedocs.io).
 
 from __future__ import annotations
 
+import re
 from contextlib import contextmanager
 from dataclasses import dataclass
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.errors import (
@@ -18,20 +20,88 @@ from ecomm_pipeline.errors import (
     TimedOutError,
     UnavailableError,
 )
+from ecomm_pipeline.logs import get_logger
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from databricks.sdk import WorkspaceClient
-    from databricks.sdk.service.sql import StatementResponse
+    from databricks.sdk.service.sql import StatementResponse, StatementStatus
 
     from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.settings import Databricks
+    from ecomm_pipeline.stage import Stop
 
-__all__ = ["QueryResult", "Warehouse", "connect", "databricks_errors"]
+__all__ = ["CONDITIONS", "QueryResult", "Warehouse", "connect", "databricks_errors", "error_condition"]
 
 _EXCERPT: Final = 500
-_POLL: Final = 0.5
+_FIRST_POLL: Final = 0.05
+_LONGEST_POLL: Final = 1.0
+"""Seconds between two looks at a statement: they double, so that a quick answer is had at once."""
+_CANCEL_SECONDS: Final = 10.0
+"""How long cancelling a statement may take: Kubernetes kills 30 s after SIGTERM."""
+
+CONDITIONS: Final[dict[str, type[EcommError]]] = {
+    name: kind
+    for kind, names in {
+        BadDataError: (
+            "DELTA_NEW_NOT_NULL_VIOLATION",
+            "DELTA_NOT_NULL_CONSTRAINT_VIOLATED",
+            "DELTA_VIOLATE_CONSTRAINT_WITH_VALUES",
+            "NOT_NULL_ASSERT_VIOLATION",
+        ),
+        CancelledError: ("CANCELLED",),
+        CredentialsError: ("INSUFFICIENT_PERMISSIONS", "PERMISSION_DENIED", "UNAUTHENTICATED", "UNAUTHORIZED_ACCESS"),
+        MissingSourceError: (
+            "CATALOG_NOT_FOUND",
+            "DELTA_TABLE_NOT_FOUND",
+            "NOT_FOUND",
+            "NO_SUCH_CATALOG_EXCEPTION",
+            "SCHEMA_NOT_FOUND",
+            "TABLE_OR_VIEW_NOT_FOUND",
+            "UNRESOLVED_COLUMN",
+        ),
+        TimedOutError: ("DEADLINE_EXCEEDED",),
+        UnavailableError: (
+            "ABORTED",
+            "INTERNAL_ERROR",
+            "IO_ERROR",
+            "RESOURCE_EXHAUSTED",
+            "SERVICE_UNDER_MAINTENANCE",
+            "TEMPORARILY_UNAVAILABLE",
+            "UNKNOWN",
+            "WORKSPACE_TEMPORARILY_UNAVAILABLE",
+        ),
+    }.items()
+    for name in names
+}
+"""What SQL's error conditions and the codes of a failed statement mean; of any other the statement itself is at fault.
+
+https://docs.databricks.com/error-messages/error-classes and databricks-sdk's `ServiceErrorCode`
+"""
+
+_NEXT_STEPS: Final[dict[type[EcommError], str]] = {
+    BadDataError: "see the message",
+    CancelledError: "run the same command again",
+    CredentialsError: "check the token or the service principal, and its grants on the catalog's schemas",
+    MissingSourceError: "run the stage that builds the table: see `ecomm status`",
+    TimedOutError: "look at the warehouse's limit and queue; the same command may be run again",
+    UnavailableError: "the same command may be run again",
+}
+
+
+def error_condition(message: str) -> str | None:
+    """Give the condition (`[…]`) or code (`…:`) that a message of Databricks' begins with; None without.
+
+    What follows it quotes names, lines and values, which tell nothing of what went wrong.
+
+    >>> error_condition("Error running query: [DIVIDE_BY_ZERO] Division by zero. (line 403, pos 12)")
+    'DIVIDE_BY_ZERO'
+    >>> error_condition("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column `refund` cannot be resolved")
+    'UNRESOLVED_COLUMN'
+    """
+    found = re.match(r"""[^\['"`]*\[([A-Z][A-Z0-9_]{3,})(?:\.\w+)*\]|([A-Z]+(?:_[A-Z]+)+): """, message)
+    return found and (found[1] or found[2])
 
 
 def connect(settings: Databricks, *, give_up: int = 60) -> WorkspaceClient:
@@ -129,20 +199,25 @@ class QueryResult:
 class Warehouse:
     """SQL through the Statement Execution API.
 
+    `stop` ends a wait in a thread too, where no signal arrives.
     Upstream: https://docs.databricks.com/api/workspace/statementexecution
     """
 
-    def __init__(self, client: WorkspaceClient, warehouse_id: str, catalog: str, clock: Clock) -> None:
+    def __init__(
+        self, client: WorkspaceClient, warehouse_id: str, catalog: str, clock: Clock, stop: Stop | None = None
+    ) -> None:
         self._client = client
         self._id = warehouse_id
         self._catalog = catalog
         self._clock = clock
+        self._stop = stop
 
     def query(self, sql: str, parameters: dict[str, str | None] | None = None, *, timeout: float = 600) -> QueryResult:
         """Run one statement and give all its rows; `:name` in it is a parameter, bound as text.
 
-        `timeout` is in seconds, and includes a cold warehouse's start. Raises `MissingSourceError` when a table is not
-        there, `BadDataError` when the statement is refused, `TimedOutError`, and what `databricks_errors` raises.
+        `timeout` is in seconds, and includes a cold warehouse's start. However the wait for it is broken off, the
+        statement is cancelled. Raises `MissingSourceError` when a table is not there, `BadDataError` when the statement
+        is refused, `TimedOutError`, `CancelledError`, and what `databricks_errors` raises.
         """
         from databricks.sdk.service import sql as api
 
@@ -153,30 +228,45 @@ class Warehouse:
                 warehouse_id=self._id,
                 catalog=self._catalog,
                 parameters=bound or None,
-                wait_timeout="30s",
+                wait_timeout="0s",  # the id at once: without it a statement could not be cancelled
                 format=api.Format.JSON_ARRAY,
                 disposition=api.Disposition.INLINE,
             )
-            response = self._await(response, timeout)
+            try:
+                response = self._await(response, timeout)
+            except BaseException:
+                self._cancel(response.statement_id or "")
+                raise
             return self._result(response)
-
-    def scalar(self, sql: str, parameters: dict[str, str | None] | None = None) -> str | None:
-        """Run a statement that answers one value."""
-        rows = self.query(sql, parameters).rows
-        return rows[0][0] if rows else None
 
     def _await(self, response: StatementResponse, timeout: float) -> StatementResponse:
         from databricks.sdk.service.sql import StatementState
 
         deadline = self._clock.monotonic() + timeout
+        poll = _FIRST_POLL
         while response.status and response.status.state in (StatementState.PENDING, StatementState.RUNNING):
+            if self._stop:
+                self._stop.check()
             if self._clock.monotonic() > deadline:
-                self._client.statement_execution.cancel_execution(response.statement_id or "")
                 message = f"the SQL warehouse {self._id} did not answer within {timeout:.0f} s"
                 raise TimedOutError(message, next_step="look at the warehouse's state and queue")
-            self._clock.sleep(_POLL)
+            self._clock.sleep(poll)
+            poll = min(2 * poll, _LONGEST_POLL)
             response = self._client.statement_execution.get_statement(response.statement_id or "")
         return response
+
+    def _cancel(self, statement_id: str) -> None:
+        """Ask for a statement's end; what hinders that must not hide, nor long delay, why we ask."""
+
+        def ask() -> None:
+            try:
+                self._client.statement_execution.cancel_execution(statement_id)
+            except Exception as error:  # noqa: BLE001 (whatever it is)
+                get_logger().warning("sql.not_cancelled", statement_id=statement_id, reason=str(error)[:_EXCERPT])
+
+        asking = Thread(target=ask, daemon=True)
+        asking.start()
+        asking.join(_CANCEL_SECONDS)
 
     def _result(self, response: StatementResponse) -> QueryResult:
         from databricks.sdk.service.sql import StatementState
@@ -200,13 +290,13 @@ class Warehouse:
         )
 
 
-def _statement_error(status: Any) -> EcommError:  # noqa: ANN401 (the SDK's StatementStatus, or None)
+def _statement_error(status: StatementStatus | None) -> EcommError:
     from databricks.sdk.service.sql import StatementState
 
-    reason = (status and status.error and status.error.message) or "no reason given"
-    text = " ".join(str(reason).split())[:_EXCERPT]
+    error = status.error if status else None
+    text = " ".join(str((error and error.message) or "no reason given").split())[:_EXCERPT]
     if status and status.state in (StatementState.CANCELED, StatementState.CLOSED):
-        return CancelledError(f"the SQL statement was cancelled: {text}", next_step="run the same command again")
-    if "TABLE_OR_VIEW_NOT_FOUND" in text or "SCHEMA_NOT_FOUND" in text:
-        return MissingSourceError(f"SQL: {text}", next_step="run the stage that builds the table: see `ecomm status`")
-    return BadDataError(f"SQL: {text}", next_step="see the message")
+        return CancelledError(f"the SQL statement was cancelled: {text}", next_step=_NEXT_STEPS[CancelledError])
+    code = error.error_code.value if error and error.error_code else ""
+    kind = CONDITIONS.get(error_condition(text) or "") or CONDITIONS.get(code, BadDataError)
+    return kind(f"SQL: {text}", next_step=_NEXT_STEPS[kind])

@@ -12,15 +12,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from ecomm_pipeline.databricks import CONDITIONS, error_condition
 from ecomm_pipeline.errors import (
     BadDataError,
+    CancelledError,
     ConfigurationError,
     CredentialsError,
     EcommError,
     MissingSourceError,
+    TimedOutError,
     UnavailableError,
     UpstreamFailedError,
 )
+from ecomm_pipeline.ledger import Finding
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +39,7 @@ __all__ = [
     "classify_message",
     "count_sql",
     "failure",
+    "findings",
     "fingerprint_sql",
     "may_resume",
     "merged",
@@ -49,42 +54,49 @@ FAILED: Final = RETRYABLE - {"skipped"}
 _EXCERPT: Final = 400
 _NAMED_AT_ONCE: Final = 5
 
-_UNAVAILABLE: Final = (
-    "max retries exceeded",
-    "retry request",
-    "connection (refused|reset|aborted)",
-    "remote end closed",
-    "failed to resolve",
-    "name or service not known",
-    "error during request to server",
-    "invalid sessionhandle",
-    "temporarily.unavailable",
-    "service unavailable",
-    r"\b50[234]\b",
-    "timed? ?out",
-    "broken pipe",
-)
-_CLASSES: Final[tuple[tuple[type[EcommError], re.Pattern[str]], ...]] = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
-    for kind, pattern in (
-        (BadDataError, r"enforced contract that failed|CONSTRAINT_VIOLATED|violate.{0,40}constraint"),
+_HTTP: Final = r"\b(?:HTTP|code|error|server|status)[ :=]+{0}\b|\b{0} (?:Client|Server) Error"
+"""A status of HTTP's as the adapter, the SDK and requests write it; a bare number may be a line or a value."""
+
+_MESSAGES: Final[tuple[tuple[type[EcommError], re.Pattern[str]], ...]] = tuple(
+    (kind, re.compile("|".join(patterns), re.IGNORECASE))
+    for kind, patterns in (
+        (BadDataError, ("enforced contract that failed",)),
         (
             CredentialsError,
-            r"access token|un(authenticated|authorized)|\b40[13]\b|PERMISSION_DENIED|INSUFFICIENT_PERM|invalid.client",
+            ("access token", "un(?:authenticated|authorized)", "invalid.client", _HTTP.format("40[13]")),
         ),
         (
             UnavailableError,
-            "|".join(_UNAVAILABLE),
+            (
+                "max retries exceeded",
+                "retry request",
+                "connection (?:refused|reset|aborted)",
+                "remote end closed",
+                "failed to resolve",
+                "name or service not known",
+                "error during request to server",
+                "invalid sessionhandle",
+                "temporarily.unavailable",
+                "service unavailable",
+                _HTTP.format("50[234]"),
+                "(?:connect(?:ion)?|operation|read|request)\\b.{0,80} timed out",
+                "(?:connect|read) ?timeout",
+                "broken pipe",
+            ),
         ),
-        (MissingSourceError, r"TABLE_OR_VIEW_NOT_FOUND|SCHEMA_NOT_FOUND|UNRESOLVED_COLUMN"),
-        (ConfigurationError, r"env var required|could not find profile|not a valid|invalid profile|parsing error"),
+        (
+            ConfigurationError,
+            ("env var required", "could not find profile", "not a valid", "invalid profile", "parsing error"),
+        ),
     )
 )
-"""What a node's message tells of the class of its failure; the first that fits, else the warehouse refused the SQL."""
+"""What a message without a condition tells of the class of its failure; the first that fits."""
 
 _GRAVEST: Final = (
     CredentialsError,
     UnavailableError,
+    TimedOutError,
+    CancelledError,
     ConfigurationError,
     MissingSourceError,
     UpstreamFailedError,
@@ -94,7 +106,9 @@ _GRAVEST: Final = (
 
 _NEXT_STEP: Final[dict[type[EcommError], str]] = {
     CredentialsError: "check the token or the service principal, and its grants on the schemas gold and kpi",
-    UnavailableError: "run the same command again: it resumes where dbt stopped",
+    **dict.fromkeys(
+        (UnavailableError, TimedOutError, CancelledError), "run the same command again: it resumes where dbt stopped"
+    ),
     ConfigurationError: "check the dbt project and its profile: `dbt parse` in the project's folder",
     MissingSourceError: "run dlt-trigger, then the same command again",
     UpstreamFailedError: "see dbt.log among the run's artifacts; then run the same command again",
@@ -235,9 +249,12 @@ class NodeOutcome:
     def __str__(self) -> str:
         """Write it in one line: name, file, what."""
         if self.status == "fail":
-            rows = "1 row fails" if self.failures == 1 else f"{self.failures} rows fail"
-            return f"test {self.name} ({self.file}): {rows} it"
+            return f"test {self.name} ({self.file}): {_rows(self.failures)} it"
         return f"{self.kind} {self.name} ({self.file}): {self.message or self.status}"
+
+
+def _rows(failures: int | None) -> str:
+    return "1 row fails" if failures == 1 else f"{failures} rows fail"
 
 
 def outcomes(run_results: Mapping[str, Any], manifest: Mapping[str, Any]) -> list[NodeOutcome]:
@@ -277,9 +294,25 @@ def merged(previous: Mapping[str, Any], new: Iterable[NodeOutcome]) -> dict[str,
     return {**previous, **{outcome.name: outcome.figures() for outcome in new}}
 
 
+def findings(nodes: Mapping[str, Mapping[str, Any]]) -> list[Finding]:
+    """Tell what tests only warn of, a finding each of the test's name; `nodes` are those of the ledger's figures."""
+    return [
+        Finding(
+            priority="P3",
+            kind=name,
+            message=f"{_rows(node.get('failures'))} the test {name} ({node['file']}); its SQL in dbt.log shows them",
+        )
+        for name, node in nodes.items()
+        if node["status"] == "warn"
+    ]
+
+
 def classify_message(message: str) -> type[EcommError]:
-    """Tell the class of a failure from dbt's or the warehouse's message."""
-    return next((kind for kind, pattern in _CLASSES if pattern.search(message)), UpstreamFailedError)
+    """Tell the class of a failure from a message of dbt or the warehouse; a condition it begins with decides alone."""
+    condition = error_condition(message)
+    if condition:
+        return CONDITIONS.get(condition, UpstreamFailedError)
+    return next((kind for kind, pattern in _MESSAGES if pattern.search(message)), UpstreamFailedError)
 
 
 def failure(done: Sequence[NodeOutcome], *, exit_code: int, log: Sequence[str] = ()) -> EcommError | None:

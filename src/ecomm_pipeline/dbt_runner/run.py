@@ -49,7 +49,7 @@ def build(context: StageContext, settings: DbtRunnerSettings, *, select: str = "
 
     `select` is dbt's node selection, all when empty. Fills the record: `rows_in` of the gold tables, `rows_out` of the
     KPI tables that were built, `remote["invocation_id"]`, `figures["nodes"]` (status, seconds, rows, message of each
-    model and test). The artifacts are on S3 afterwards, however it ends.
+    model and test), a P3 finding for each test that warns. The artifacts are on S3 afterwards, however it ends.
 
     Raises `ConfigurationError` when the project or the selection is wrong, `MissingSourceError` that names the gold
     tables that are not there, `BadDataError` for a failing test or contract, `UpstreamFailedError` for SQL that the
@@ -61,7 +61,13 @@ def build(context: StageContext, settings: DbtRunnerSettings, *, select: str = "
         with _process(context, folder, settings) as process:  # imports dbt while we ask Databricks
             client = connect(settings.databricks)
             _warm_up(context, client, settings)
-            warehouse = Warehouse(client, settings.databricks.warehouse_id, settings.databricks.catalog, context.clock)
+            warehouse = Warehouse(
+                client,
+                settings.databricks.warehouse_id,
+                settings.databricks.catalog,
+                context.clock,
+                context.stop,
+            )
             figures = context.record.figures
             figures.update(
                 select=select, project=_digest(project), sources=_look_at_sources(warehouse, project, settings)
@@ -97,7 +103,8 @@ def _run(
     finally:
         _stop(process)
         done = _keep(context, folder)
-        context.record.figures["nodes"] = plan.merged(before, done)
+        context.record.figures["nodes"] = nodes = plan.merged(before, done)
+        context.record.findings = plan.findings(nodes)
     _report(done)
     error = plan.failure(done, exit_code=process.returncode, log=[*log, *_stderr(folder)])
     if error is None and not done:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ecomm_pipeline.databricks import CONDITIONS
 from ecomm_pipeline.dbt_runner import plan
 from ecomm_pipeline.errors import (
     BadDataError,
@@ -105,6 +106,17 @@ def test_a_long_message_is_cut():
         ("Invalid SessionHandle: SessionHandle [1]", UnavailableError),
         ("('Connection aborted.', RemoteDisconnected('Remote end closed connection'))", UnavailableError),
         ("HTTP 503: TEMPORARILY_UNAVAILABLE", UnavailableError),
+        ("Error during request to server: HTTP Response code: 403, Error message: Forbidden", CredentialsError),
+        ("Request failed with status code 502", UnavailableError),
+        ("401 Client Error: for url: https://example.test/oidc/v1/token", CredentialsError),
+        ("TEMPORARILY_UNAVAILABLE: the warehouse is starting", UnavailableError),
+        ("PERMISSION_DENIED: User does not have USE SCHEMA on Schema 'ecomm.kpi'", CredentialsError),
+        ("HTTPSConnectionPool(host='h', port=443): Read timed out. (read timeout=900)", UnavailableError),
+        ("[DIVIDE_BY_ZERO] Division by zero. Use `try_divide`. (line 403, pos 12)", UpstreamFailedError),
+        ('The value 502 of the type "STRING" cannot be cast to "DATE"', UpstreamFailedError),
+        ("[CAST_INVALID_INPUT] The value 'HTTP 503 timed out' cannot be cast to \"BIGINT\"", UpstreamFailedError),
+        ("[CAST_INVALID_INPUT] The value 'access token, 401' cannot be cast to \"BIGINT\"", UpstreamFailedError),
+        ("[PARSE_SYNTAX_ERROR] Syntax error at or near 'x' (line 401, pos 3)", UpstreamFailedError),
         ("The read operation timed out", UnavailableError),
         ("[TABLE_OR_VIEW_NOT_FOUND] `ecomm`.`gold`.`x` cannot be found", MissingSourceError),
         ("[UNRESOLVED_COLUMN.WITH_SUGGESTION] A column `refund` cannot be resolved", MissingSourceError),
@@ -157,13 +169,22 @@ def test_a_run_that_failed_before_its_first_node_is_explained_by_the_log(log, ki
     assert (log[-1] if log else "no reason") in error.message
 
 
-def test_every_error_has_a_next_step():
-    for message in ("401", "503", "env var required", "TABLE_OR_VIEW_NOT_FOUND", "x", "CONSTRAINT_VIOLATED"):
-        assert error_of(result(status="error", message=message)).next_step
+@pytest.mark.parametrize(
+    "message", [*(f"[{name}] x" for name in CONDITIONS), "HTTP 401", "HTTP 503", "env var required", "[X_Y] x", "x"]
+)
+def test_every_error_has_a_next_step(message):
+    assert error_of(result(status="error", message=message)).next_step
 
 
 def test_warnings_and_passes_are_no_failure():
     assert plan.failure(read(result(), result("test.ecomm.sums.1", "warn", "x", 3)), exit_code=0) is None
+
+
+def test_what_tests_warn_of_is_a_finding_of_the_tests_name_and_survives_a_resumed_run():
+    before = {"unknown_status": {"kind": "test", "file": "models/s.yml", "status": "warn", "failures": 2}}
+    (found,) = plan.findings(plan.merged(before, read(result(), result("test.ecomm.sums.1", "fail", "x", 3))))
+    assert (found.priority, found.kind) == ("P3", "unknown_status")
+    assert found.message.startswith("2 rows fail the test unknown_status (models/s.yml)")
 
 
 # Log lines
