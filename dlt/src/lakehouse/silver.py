@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 KEY_PROBLEM: Final = "_key_problem"
 TYPE_PROBLEM: Final = "_type_problem"
-HELPERS: Final = (KEY_PROBLEM, TYPE_PROBLEM, contract.RESCUED.name)
+HELPERS: Final = (KEY_PROBLEM, TYPE_PROBLEM)
 """Columns of `accepted` that the expectations read and that no Silver table holds."""
 
 DROPPING: Final[dict[str, str]] = {
@@ -66,11 +66,10 @@ def accepted(bronze: DataFrame, table: contract.Table) -> DataFrame:
 
 
 def warnings(table: contract.Table) -> dict[str, str]:
-    """Expectations that are counted and drop nothing: what is odd, but fits."""
-    odd = {"no_rescued_data": f"{contract.RESCUED.name} IS NULL"}
-    if table.name == "orders":
-        odd["known_status"] = f"status IN ({', '.join(repr(status) for status in contract.STATUSES)})"
-    return odd
+    """Expectations that are counted and drop nothing: what is odd, but fits. Bronze counts rescued data already."""
+    if table.name != "orders":
+        return {}
+    return {"known_status": f"status IN ({', '.join(repr(status) for status in contract.STATUSES)})"}
 
 
 def quarantined(bronze: DataFrame, table: contract.Table) -> DataFrame:

@@ -147,8 +147,16 @@ def test_each_silver_table_is_fed_by_its_typed_view_whose_bad_rows_drop(notes):
         assert (flow["source"], tuple(flow["keys"]), flow["stored_as_scd_type"]) == (f"{name}_typed", table.key, 1)
         rules = notes.datasets[flow["source"]]["expectations"]
         assert {rule for rule, action in rules.items() if action == "drop"} == set(silver.DROPPING.items())
-        assert ("no_rescued_data", "_rescued_data IS NULL") in rules
     assert not flows
+
+
+def test_rescued_rows_are_counted_once_where_they_arrive(notes):
+    counting = {
+        name
+        for name, dataset in notes.datasets.items()
+        if any("_rescued_data" in condition for _, condition in dataset["expectations"])
+    }
+    assert counting == {f"bronze.{name}" for name in contract.TABLES}
 
 
 def test_the_quarantine_has_a_flow_from_every_bronze_table(notes):
