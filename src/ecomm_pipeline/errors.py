@@ -10,7 +10,7 @@
     ├── BadDataError              data or a contract is broken
     │   └── MissingSourceError    a table, bucket or pipeline that should exist does not
     ├── NotReconciledError        rows or money do not add up between two hops
-    ├── UpstreamFailedError       Databricks, dbt or Tableau did the work and failed at it
+    ├── UpstreamFailedError       Databricks, dbt or Tableau failed at the work, or somebody cancelled it there
     └── CancelledError            somebody asked us to stop
 
 `FAILURE_CLASSES` is the one table that decides the exit code, whether a retry can help, the priority of the alert
@@ -138,13 +138,17 @@ class NotReconciledError(EcommError):
 
 
 class UpstreamFailedError(EcommError):
-    """Raised when a remote service accepted the work and reports that it failed."""
+    """Raised when a remote service accepted the work and reports that it failed or was cancelled there."""
 
     failure_class = "upstream_failed"
 
 
 class CancelledError(EcommError):
-    """Raised when the stage is told to stop (SIGTERM, SIGINT) or its remote work was cancelled."""
+    """Raised when the stage is told to stop (SIGTERM, SIGINT), or a query of its that only reads is cancelled.
+
+    A retry continues it. Where somebody cancelled an update or a refresh on the platform, a retry would start it
+    again against their will: that is an `UpstreamFailedError`.
+    """
 
     failure_class = "cancelled"
 

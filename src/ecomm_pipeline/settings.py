@@ -169,7 +169,7 @@ class Tableau(_Group):
     parallel: int = Field(default=2, ge=1)
     """Refreshes that run at once. Default: 2, a small server's number of backgrounders."""
     timeout: int = Field(default=1800, ge=1)
-    """Seconds until waiting for a refresh is given up. Default: 30 min, the runbook's limit."""
+    """Seconds until waiting for all refreshes together is given up. Default: 30 min, the runbook's limit."""
     poll_interval: float = Field(default=5, gt=0)
     """Seconds between two looks at a job."""
     proof_timeout: float = Field(default=120, ge=0)

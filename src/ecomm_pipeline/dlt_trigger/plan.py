@@ -19,12 +19,12 @@ from __future__ import annotations
 import re
 from collections import defaultdict
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable, Mapping, Sequence
 
 __all__ = [
     "AwaitTurn",
@@ -47,7 +47,9 @@ __all__ = [
     "is_capacity",
     "lineage",
     "progress",
+    "spent",
     "summarise",
+    "waiting_since",
 ]
 
 Phase = Literal["queued", "running", "completed", "failed", "cancelled"]
@@ -192,7 +194,10 @@ def decide(updates: Sequence[Update], key: Key, known: Collection[str], *, follo
 
 @dataclass(slots=True)
 class Budgets:
-    """How many seconds may still be spent on waiting for a turn and compute (`queue`), and on running (`run`)."""
+    """How many seconds may be spent on waiting for a turn and compute (`queue`), and on running (`run`).
+
+    They are those of an update, over all tries of the run that wait for it.
+    """
 
     queue: float
     run: float
@@ -204,6 +209,16 @@ class Budgets:
         name: Literal["queue", "run"] = "run" if running else "queue"
         self.spent[name] += seconds
         return name if self.spent[name] > (self.run if running else self.queue) else None
+
+    def catch_up(self, spent: Mapping[str, float]) -> None:
+        """Count what earlier tries of the run have spent, where that is more than is counted already."""
+        for name, seconds in spent.items():
+            self.spent[name] = max(self.spent[name], seconds)
+
+
+def waiting_since(update: Update, run_began: datetime) -> datetime:
+    """Give since when a run that began at `run_began` waits for somebody else's update to end."""
+    return max(run_began, datetime.fromtimestamp(update.created / 1000, UTC))
 
 
 @dataclass(frozen=True, slots=True)
@@ -370,17 +385,40 @@ def ended(events: Iterable[Event], update_id: str) -> bool:
 def durations(events: Iterable[Event], update_ids: Collection[str]) -> dict[str, float]:
     """Give how many seconds the updates were queued and how many they ran, as the log tells it."""
     spent = {"queued": 0.0, "running": 0.0}
+    told = list(events)
     for update_id in update_ids:
-        marks = sorted(
-            (event.timestamp, _PHASES.get(str(event.details.get("state")), "running"))
-            for event in events
-            if event.kind == "update_progress" and event.update_id == update_id
-        )
-        for (since, phase), (until, _) in pairwise(marks):
+        for (since, phase), (until, _) in pairwise(_marks(told, update_id)):
             if phase in spent:
-                seconds = (datetime.fromisoformat(until) - datetime.fromisoformat(since)).total_seconds()
-                spent[phase] += seconds
+                spent[phase] += (until - since).total_seconds()
     return {phase: round(seconds, 3) for phase, seconds in spent.items()}
+
+
+def spent(updates: Iterable[Update], events: Iterable[Event], now: datetime) -> dict[str, float]:
+    """Give how many seconds of each budget a lineage has used up to `now`, since its first update was created.
+
+    An update of which the log tells no state (yet) has been in its present one all the time. The wait for the
+    platform's retry counts as running, as in `Budgets.spend`.
+    """
+    told = list(events)
+    marks: list[tuple[datetime, Phase]] = []
+    for update in updates:
+        states = _marks(told, update.id)
+        if update.created:
+            marks.append((datetime.fromtimestamp(update.created / 1000, UTC), "queued" if states else update.phase))
+        marks += states
+    used = {"queue": 0.0, "run": 0.0}
+    for (since, phase), (until, _) in pairwise([*marks, (now, "running")]):
+        used["queue" if phase == "queued" else "run"] += max(0.0, (until - since).total_seconds())
+    return used
+
+
+def _marks(events: Iterable[Event], update_id: str) -> list[tuple[datetime, Phase]]:
+    """Give when an update changed to which phase, in order."""
+    return sorted(
+        (datetime.fromisoformat(event.timestamp), _PHASES.get(str(event.details.get("state")), "running"))
+        for event in events
+        if event.kind == "update_progress" and event.update_id == update_id and event.timestamp
+    )
 
 
 _EXCERPT: Final = 400

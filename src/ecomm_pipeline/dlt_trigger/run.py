@@ -6,7 +6,7 @@ Upstream: https://databricks-sdk-py.readthedocs.io/en/latest/workspace/pipelines
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.databricks import connect, databricks_errors
 from ecomm_pipeline.dlt_trigger import plan
@@ -19,24 +19,21 @@ from ecomm_pipeline.errors import (
     UpstreamFailedError,
 )
 from ecomm_pipeline.logs import get_logger
+from ecomm_pipeline.patience import patiently
 from ecomm_pipeline.progress import Progress
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.pipelines import UpdateInfo
 
-    from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.settings import DltTrigger, DltTriggerSettings
     from ecomm_pipeline.stage import StageContext
 
 __all__ = ["Pipeline", "Trigger", "update_pipeline"]
 
-T = TypeVar("T")
-
-_PATIENCE: Final = 300.0
-"""Seconds for which the platform may give no answer before a wait ends; its own client has retried 60 s by then."""
+_SERVICE: Final = "databricks"
 _START_ATTEMPTS: Final = 5
 _APPEARS_WITHIN: Final = 60.0
 """Seconds that a started update may take to be found under its id."""
@@ -53,9 +50,10 @@ def update_pipeline(context: StageContext, settings: DltTriggerSettings) -> None
     """Update the pipeline once for this run and wait until that update, or what replaced it, has ended.
 
     Fills the record: `remote.update_id`, rows written by table, expectations, rescued and dropped rows. Raises
-    `UpstreamFailedError` when the update failed, `UnavailableError` when it got no compute or nobody answers,
-    `TimedOutError` when a budget is exhausted (the update goes on; the same command re-attaches), `CancelledError` when
-    it was cancelled there or we are stopped here; then what we started is stopped too.
+    `UpstreamFailedError` when the update failed or was cancelled there, `UnavailableError` when it got no compute or
+    nobody answers, `TimedOutError` when a budget is exhausted, which an update has once, however many tries of the run
+    wait for it (it goes on; the same run re-attaches), `CancelledError` when we are stopped here; then what we started
+    is stopped too.
     """
     pipeline = Pipeline(connect(settings.databricks), settings.dlt.pipeline_id)
     with Progress(context.stage, context.clock) as progress:
@@ -171,21 +169,6 @@ def _is_conflict(error: Exception) -> bool:
     return told or isinstance(error, ResourceConflict)
 
 
-def _patiently(clock: Clock, call: Callable[[], T]) -> T:
-    """Call until it answers; raises `UnavailableError` when it does not for `_PATIENCE` seconds."""
-    began = clock.monotonic()
-    pause = 1.0
-    while True:
-        try:
-            return call()
-        except UnavailableError as error:
-            if clock.monotonic() - began > _PATIENCE:
-                raise
-            get_logger().warning("databricks.unavailable", reason=error.message, pause=pause)
-            clock.sleep(pause)
-            pause = min(2 * pause, 30.0)
-
-
 class Trigger:
     """One try of the stage: what it knows between two looks at the pipeline."""
 
@@ -205,7 +188,9 @@ class Trigger:
         self._awaited = ""
         self._waited_for_turn = 0.0
         self._log = _EventLog(pipeline)
+        self._run_began = context.record.started_at
         self._known = self._remembered()
+        self._stopped = str(context.record.remote.get("stopped_update_id", ""))
 
     def run(self) -> None:
         """Do it all."""
@@ -221,6 +206,7 @@ class Trigger:
         remote, previous = self._context.record.remote, self._context.previous
         if previous is not None and previous.dates != self._context.dates:
             remote.clear()
+            self._run_began = self._clock.now()
         remote["pipeline_id"] = self._pipeline.id
         return [str(id_) for id_ in remote.get("update_ids", [])]
 
@@ -248,13 +234,22 @@ class Trigger:
                 raise self._timed_out(step, exhausted)
 
     def _decide(self) -> plan.Step:
-        updates = _patiently(self._clock, self._survey)
-        step = plan.decide(
-            updates, self._key, self._known, following=self._following, settled=self._is_settled(updates)
-        )
+        updates = patiently(self._clock, _SERVICE, self._survey)
+        ours = plan.lineage(updates, self._key, self._known)
+        # What an earlier try of this run stopped is no failure to report, nor time spent: it only has to end.
+        stopped = bool(ours) and ours[-1].id == self._stopped
+        following = self._following and not stopped
+        step = plan.decide(updates, self._key, self._known, following=following, settled=self._is_settled(updates))
+        if isinstance(step, plan.Follow) and not self._following and not stopped:
+            self._catch_up(step.updates)
         if isinstance(step, plan.Follow | plan.Settle | plan.Finish | plan.GiveUp):
             self._following = True
         return step
+
+    def _catch_up(self, updates: tuple[plan.Update, ...]) -> None:
+        """Count what earlier tries spent on an update that we come back to: it has its budgets once."""
+        self._read_log(updates)
+        self._budgets.catch_up(plan.spent(updates, self._log.events, self._clock.now()))
 
     def _survey(self) -> list[plan.Update]:
         """Look at the pipeline's updates, and at the last of ours if its list does not have that (yet, or any more)."""
@@ -286,7 +281,7 @@ class Trigger:
             return False
         now = self._clock.monotonic()
         self._failed_at = now if self._failed_at is None else self._failed_at
-        replaces = _patiently(self._clock, self._pipeline.may_replace)
+        replaces = patiently(self._clock, _SERVICE, self._pipeline.may_replace)
         return now - self._failed_at >= self._settings.retry_grace if replaces is None else not replaces
 
     def _start(self) -> None:
@@ -312,6 +307,8 @@ class Trigger:
             if step.update.id != self._awaited:
                 get_logger().info("dlt-trigger.awaiting_turn", update_id=step.update.id, state=step.update.state)
                 self._awaited = step.update.id
+                since = plan.waiting_since(step.update, self._run_began)
+                self._budgets.catch_up({"queue": (self._clock.now() - since).total_seconds()})
             self._progress(waiting_for=step.update.id, state=step.update.state)
         elif isinstance(step, plan.Follow | plan.Settle):
             self._remember(step.updates)
@@ -320,12 +317,16 @@ class Trigger:
             self._progress(update=tip.id, state=tip.state, flows=f"{done}/{total}")
 
     def _flows(self, updates: tuple[plan.Update, ...]) -> tuple[int, int]:
-        """Look how far the update is; that it cannot be told is no reason to end the wait."""
+        """Look how far the update is."""
+        self._read_log(updates)
+        return plan.progress(self._log.events, updates[-1].id)
+
+    def _read_log(self, updates: tuple[plan.Update, ...]) -> None:
+        """Read what is new in the event log; that it cannot be read is no reason to end the wait."""
         try:
             self._log.read(updates)
         except EcommError as error:
             get_logger().debug("dlt-trigger.log_unread", reason=error.message)
-        return plan.progress(self._log.events, updates[-1].id)
 
     def _remember(self, updates: tuple[plan.Update, ...]) -> None:
         new = [update for update in updates if update.id not in self._known]
@@ -351,14 +352,15 @@ class Trigger:
         summary = plan.summarise(self._log.events, tip.id) or "the event log does not say why"
         if tip.phase == "cancelled":
             message = f"update {tip.id} of pipeline {self._pipeline.id} was cancelled on the platform"
-            return CancelledError(message, next_step=f"see who did at {url}; then run the same command again")
+            return UpstreamFailedError(message, next_step=f"see who cancelled it and why at {url}; then run it again")
         message = f"update {tip.id} of pipeline {self._pipeline.id} failed: {summary}"
         if plan.is_capacity(summary):
-            return UnavailableError(message, next_step=f"there was no compute: run the same command later; {url}")
-        return UpstreamFailedError(message, next_step=f"mend the cause ({url}), then run the same command again")
+            return UnavailableError(message, next_step=f"there was no compute: run it again later; {url}")
+        return UpstreamFailedError(message, next_step=f"mend the cause ({url}), then run it again")
 
     def _timed_out(self, step: plan.Step, exhausted: str) -> TimedOutError:
-        again = "the same command waits on"
+        variable = f"ECOMM_DLT_{exhausted.upper()}_TIMEOUT"
+        again = f"continue this run once that has ended, or with a larger {variable}"
         if isinstance(step, plan.Follow | plan.Settle):
             tip = step.updates[-1]
             message = f"update {tip.id} is {tip.state} after {self._budgets.spent[exhausted]:.0f} s"
@@ -369,8 +371,8 @@ class Trigger:
             again = f"look at {self._pipeline.url(other.id)}; {again}"
         else:
             message = f"pipeline {self._pipeline.id} took no update"
+            again = f"look at {self._pipeline.url()}; then run it again"
         limit = self._settings.queue_timeout if exhausted == "queue" else self._settings.run_timeout
-        variable = f"ECOMM_DLT_{exhausted.upper()}_TIMEOUT"
         return TimedOutError(f"{message}; {variable} is {limit} s", next_step=again)
 
     def _stop_ours(self) -> None:
@@ -384,8 +386,10 @@ class Trigger:
                     break
                 self._remember(ours)
                 if not asked:
+                    self._context.record.remote["stopped_update_id"] = ours[-1].id
                     self._pipeline.stop()
                     asked = True
+                    self._context.checkpoint()
                 self._clock.sleep(min(self._settings.poll_interval, 1.0))
             get_logger().info("dlt-trigger.stopped_update", asked=asked, update_id=self._known[-1:])
         except EcommError as error:
@@ -393,11 +397,11 @@ class Trigger:
 
     def _record(self, updates: tuple[plan.Update, ...]) -> None:
         """Fill the record from the event log, once that has arrived at the update's end."""
-        _patiently(self._clock, lambda: self._log.read(updates, afresh=True))
+        patiently(self._clock, _SERVICE, lambda: self._log.read(updates, afresh=True))
         deadline = self._clock.monotonic() + _LOG_ARRIVES_WITHIN
         while not plan.ended(self._log.events, updates[-1].id) and self._clock.monotonic() < deadline:
             self._clock.sleep(0.5)
-            _patiently(self._clock, lambda: self._log.read(updates, afresh=True))
+            patiently(self._clock, _SERVICE, lambda: self._log.read(updates, afresh=True))
         ids = [update.id for update in updates]
         figures, durations = plan.collect(self._log.events, ids), plan.durations(self._log.events, ids)
         record = self._context.record

@@ -25,6 +25,7 @@ from ecomm_pipeline.errors import (
     UpstreamFailedError,
 )
 from ecomm_pipeline.logs import get_logger
+from ecomm_pipeline.patience import PATIENCE, patiently
 from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.tableau_refresher import plan
 
@@ -41,8 +42,6 @@ __all__ = ["Refresher", "Tableau", "refresh"]
 
 T = TypeVar("T")
 
-_PATIENCE: Final = 300.0
-"""Seconds for which Tableau may give no answer before the wait ends."""
 _QUEUED_ALREADY: Final = "409093"
 _HISTORY: Final = timedelta(days=1)
 """How far back a job that is still active may have been queued."""
@@ -53,18 +52,22 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
     """Refresh every target once after the last commit of its KPI tables, and prove it.
 
     Fills the record: `remote.jobs` by target before they are waited for; `figures.targets` with seconds, `refreshed_at`
-    and `kpi_committed_at`. All targets are tried before anything is raised: `UpstreamFailedError` when a job failed,
-    `BadDataError` when an extract stays older than its tables, `MissingSourceError` when the site has no such thing,
-    `CredentialsError`, `TimedOutError` or `UnavailableError`. Jobs go on when we are stopped: the same command finds
-    them again.
+    and `kpi_committed_at`. All targets are tried before anything is raised: `UpstreamFailedError` when a job failed or
+    was cancelled on Tableau, `BadDataError` when an extract stays older than its tables, `MissingSourceError` when the
+    site has no such thing, `CredentialsError`, `UnavailableError`, or `TimedOutError` when `settings.tableau.timeout`,
+    which all targets share, has run out. Jobs go on when we are stopped: the same run finds them again.
     """
+    deadline = context.clock.monotonic() + settings.tableau.timeout
     targets = _targets(settings)
     warehouse = Warehouse(
         connect(settings.databricks), settings.databricks.warehouse_id, settings.databricks.catalog, context.clock
     )
     commits = _commits(warehouse, settings.databricks.catalog, targets)
-    with Tableau(settings.tableau, context.clock) as tableau, Progress(context.stage, context.clock) as progress:
-        Refresher(context, settings.tableau, tableau, progress).run(targets, commits)
+    with (
+        Tableau(settings.tableau, context.clock, deadline) as tableau,
+        Progress(context.stage, context.clock) as progress,
+    ):
+        Refresher(context, settings.tableau, tableau, progress, deadline).run(targets, commits)
 
 
 def _targets(settings: TableauRefresherSettings) -> list[plan.Target]:
@@ -105,14 +108,17 @@ class Tableau:
 
     A personal access token has one session: a second sign-in ends the first. So it is signed in to once, and once more
     when the session is gone (it expired, or somebody used the token).
+
+    While it gives no answer it is asked again, until `deadline` (of the clock's monotonic time) at most.
     """
 
-    def __init__(self, settings: TableauSettings, clock: Clock) -> None:
+    def __init__(self, settings: TableauSettings, clock: Clock, deadline: float) -> None:
         import tableauserverclient as client
 
         logging.getLogger("TSC").addHandler(logging.NullHandler())  # or its warnings go to standard error, between ours
         self._settings = settings
         self._clock = clock
+        self._deadline = deadline
         self._client = client
         with _tableau_errors("the server's address"):
             self._server = client.Server(settings.server, http_options={"timeout": 60})
@@ -280,16 +286,8 @@ class Tableau:
         return call()
 
     def _patiently(self, call: Callable[[], T]) -> T:
-        began, pause = self._clock.monotonic(), 1.0
-        while True:
-            try:
-                return call()
-            except UnavailableError as error:
-                if self._clock.monotonic() - began > min(_PATIENCE, self._settings.timeout):
-                    raise
-                get_logger().warning("tableau.unavailable", reason=error.message, pause=pause)
-                self._clock.sleep(pause)
-                pause = min(2 * pause, 30.0)
+        left = self._deadline - self._clock.monotonic()
+        return patiently(self._clock, "tableau", call, patience=min(PATIENCE, left))
 
 
 def _job(item: Any) -> plan.Job:  # noqa: ANN401 (a JobItem)
@@ -368,7 +366,7 @@ _REFUSALS: Final[dict[str, type[EcommError]]] = {
 _NEXT_STEPS: Final[dict[type[EcommError], str]] = {
     CredentialsError: "check the personal access token (revoked, expired, in use elsewhere?) and what its user may do",
     MissingSourceError: "check the name, the site and the permissions",
-    UnavailableError: "check the server and the network; the same command may be run again",
+    UnavailableError: "check the server and the network; it may be run again",
     ConfigurationError: "check ECOMM_TABLEAU_SERVER",
     BadDataError: "see the message; the request was refused as it is",
 }
@@ -394,14 +392,25 @@ class _Flight:
 
 
 class Refresher:
-    """Brings targets through their jobs, some at a time, in one thread: the session is one."""
+    """Brings targets through their jobs, some at a time, in one thread: the session is one.
 
-    def __init__(self, context: StageContext, settings: TableauSettings, tableau: Tableau, progress: Progress) -> None:
+    `deadline` (of the context's monotonic clock) is that of all jobs; what is proven fresh after it counts too.
+    """
+
+    def __init__(
+        self,
+        context: StageContext,
+        settings: TableauSettings,
+        tableau: Tableau,
+        progress: Progress,
+        deadline: float,
+    ) -> None:
         self._context = context
         self._clock = context.clock
         self._settings = settings
         self._tableau = tableau
         self._progress = progress
+        self._deadline = deadline
         self._rerun = context.previous is not None and context.previous.dates == context.dates
         remote = context.record.remote
         if not self._rerun:
@@ -458,7 +467,7 @@ class Refresher:
         """Take a target one step on; give whether it is at its end."""
         if flight.proving_since is not None:
             return self._prove(flight)
-        if self._clock.monotonic() - flight.began > self._settings.timeout:
+        if self._clock.monotonic() > self._deadline:
             raise self._timed_out(flight)
         return self._look(flight) if flight.job_id else self._request(flight)
 
@@ -542,10 +551,9 @@ class Refresher:
 
     def _timed_out(self, flight: _Flight) -> TimedOutError:
         job = f"job {flight.job_id}" if flight.job_id else "no job of its own yet"
-        message = f"the refresh of {flight.target} ({job}) is not done after {self._settings.timeout} s"
-        return TimedOutError(
-            message, next_step="look at Tableau's background jobs; the same command waits on for this one"
-        )
+        limit = f"ECOMM_TABLEAU_TIMEOUT is {self._settings.timeout} s for all"
+        message = f"the refresh of {flight.target} ({job}) is not done; {limit}"
+        return TimedOutError(message, next_step="look at Tableau's background jobs; this run, continued, waits on")
 
     def _show(self, total: int, flights: list[_Flight]) -> None:
         running = "  ".join(f"{flight.target.name} {flight.percent} %" for flight in flights)
@@ -556,7 +564,7 @@ def _failed(target: plan.Target, job: plan.Job) -> EcommError:
     notes = plan.explain(job.notes)
     if job.state == "cancelled":
         message = f"the refresh of {target} (job {job.id}) was cancelled on Tableau: {notes}"
-        return CancelledError(message, next_step="run the same command again")
+        return UpstreamFailedError(message, next_step="see on Tableau who cancelled it and why; then run it again")
     if plan.is_quota(job.notes):
         message = (
             f"Tableau refreshes no more extracts today: the site's quota is used up ({target}, job {job.id}: {notes})"
@@ -565,7 +573,7 @@ def _failed(target: plan.Target, job: plan.Job) -> EcommError:
             message, next_step="it begins anew at 24:00 UTC; ask the site's administrator for capacity"
         )
     message = f"the refresh of {target} (job {job.id}) failed: {notes}"
-    return UpstreamFailedError(message, next_step="mend the cause that Tableau tells, then run the same command again")
+    return UpstreamFailedError(message, next_step="mend the cause that Tableau tells, then run it again")
 
 
 def _together(failures: list[EcommError]) -> EcommError:

@@ -90,6 +90,17 @@ class Trial:
         environment = {**self.env, "ECOMM_RUN_ID": self.run_id}
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
+    @staticmethod
+    def hear(process: subprocess.Popen[str], event: str) -> None:
+        """Wait until a process logs an event."""
+        assert process.stderr is not None
+        heard: list[str] = []
+        for line in process.stderr:
+            heard.append(line)
+            if event in line:
+                return
+        pytest.fail(f"it ended without {event}:\n{''.join(heard)}")
+
     def record(self) -> Record | None:
         """Read the ledger's record."""
         settings = load(DltTriggerSettings)
@@ -104,6 +115,10 @@ class Trial:
     def begin(self, parameters: dict[str, str] | None = None) -> str:
         """Start an update by hand."""
         return str(self.client.pipelines.start_update(self.pipeline_id, parameters=parameters).update_id)
+
+    def state(self, update_id: str) -> str:
+        """Give the state of an update."""
+        return str(self.client.pipelines.get_update(self.pipeline_id, update_id).update.state.value)
 
     def stop(self) -> None:
         """Stop whatever is active, and see it end."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
@@ -72,31 +71,46 @@ def test_the_platforms_own_retry_is_followed(trial: Trial) -> None:
 def test_somebody_elses_update_is_waited_for_and_then_ours_is_started(trial: Trial) -> None:
     with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
         foreign = trial.begin()
-        timer = threading.Timer(1.5, trial.client.pipelines.stop, [trial.pipeline_id])
-        timer.start()
-        record = trial.run()
-        timer.join()
-    assert record.figures["turn_seconds"] > 0.5
+        process = trial.start()
+        trial.hear(process, "dlt-trigger.awaiting_turn")
+        trial.client.pipelines.stop(trial.pipeline_id)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    record = trial.record()
+    assert record.figures["turn_seconds"] > 0
     assert foreign not in record.remote["update_ids"]
     assert [update.state.value for update in trial.ours()] == ["COMPLETED"]
 
 
-def test_an_update_that_was_started_before_the_ledger_knew_is_adopted_and_its_failure_is_told(
-    trial: Trial, wait_until: WaitUntil
-) -> None:
+def test_an_update_that_was_started_before_the_ledger_knew_is_adopted(trial: Trial) -> None:
+    update_id = trial.begin({"run_id": trial.run_id, "dates": "2026-01-02"})
+    assert trial.run().remote["update_ids"] == [update_id]
+    assert len(trial.ours()) == 1
+
+
+def test_a_failure_is_told_with_its_cause_and_place(trial: Trial) -> None:
     message = "[CAST_INVALID_INPUT] The value 'x' cannot be cast.\nat org.apache.spark.Cast(Cast.scala:1)"
-    with trial.sandbox.fault("databricks", "update_queued", seconds=1.5, times=1):
-        update_id = trial.begin({"run_id": trial.run_id, "dates": "2026-01-02"})
-        wait_until(lambda: trial.ours()[0].state.value == "WAITING_FOR_RESOURCES")
     with (
         trial.sandbox.fault("databricks", "update_fails", message=message, times=1),
-        pytest.raises(UpstreamFailedError, match=r"\[CAST_INVALID_INPUT\] The value 'x' cannot be cast\.$") as caught,
+        pytest.raises(UpstreamFailedError) as caught,
     ):
         trial.run()
-    assert update_id in caught.value.message
-    assert f"/pipelines/{trial.pipeline_id}/updates/{update_id}" in caught.value.next_step
-    assert len(trial.ours()) == 1
+    (update,) = trial.ours()
+    assert caught.value.message.endswith("[CAST_INVALID_INPUT] The value 'x' cannot be cast.")
+    assert update.update_id in caught.value.message
+    assert f"/pipelines/{trial.pipeline_id}/updates/{update.update_id}" in caught.value.next_step
     assert trial.record().failure_class == "upstream_failed"
+
+
+def test_an_update_that_somebody_cancels_over_there_is_not_tried_again(trial: Trial, wait_until: WaitUntil) -> None:
+    with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
+        process = trial.start()
+        wait_until(trial.started)
+        trial.client.pipelines.stop(trial.pipeline_id)
+        _, errors = process.communicate(timeout=60)
+    assert process.returncode == 70, errors
+    assert "was cancelled on the platform" in errors
+    assert [update.state.value for update in trial.ours()] == ["CANCELED"]
 
 
 def test_missing_compute_may_be_tried_again(trial: Trial) -> None:
@@ -120,15 +134,14 @@ def test_sigterm_stops_the_update(trial: Trial, wait_until: WaitUntil) -> None:
     assert trial.record().outcome == "cancelled"
 
 
-def test_the_wait_for_a_turn_has_a_limit_and_leaves_others_alone(trial: Trial) -> None:
+def test_the_wait_for_a_turn_has_a_limit_and_leaves_others_alone(trial: Trial, wait_until: WaitUntil) -> None:
     trial.set(ECOMM_DLT_QUEUE_TIMEOUT="1")
     with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
         foreign = trial.begin()
+        wait_until(lambda: trial.state(foreign) == "WAITING_FOR_RESOURCES")
         with pytest.raises(TimedOutError, match=f"update {foreign}, which is not of this run, is still WAITING"):
             trial.run()
-        assert (
-            trial.client.pipelines.get_update(trial.pipeline_id, foreign).update.state.value == "WAITING_FOR_RESOURCES"
-        )
+        assert trial.state(foreign) == "WAITING_FOR_RESOURCES"
     assert trial.ours() == []
 
 

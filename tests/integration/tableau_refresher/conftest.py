@@ -83,6 +83,17 @@ class Site:
         environment = {**self.env, "ECOMM_RUN_ID": self.run_id}
         return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
 
+    @staticmethod
+    def hear(process: subprocess.Popen[str], event: str) -> None:
+        """Wait until a process logs an event."""
+        assert process.stderr is not None
+        heard: list[str] = []
+        for line in process.stderr:
+            heard.append(line)
+            if event in line:
+                return
+        pytest.fail(f"it ended without {event}:\n{''.join(heard)}")
+
     def record(self) -> Record | None:
         """Read the ledger's record."""
         ledger = Ledger(Store(load(TableauRefresherSettings).store), Layout(self.prefix))

@@ -19,7 +19,10 @@ from ecomm_pipeline.errors import (
 )
 
 if TYPE_CHECKING:
+    import subprocess
     from pathlib import Path
+
+    from ecomm_pipeline.ledger import Record
 
     from .conftest import Site
 
@@ -48,18 +51,22 @@ def test_what_the_exposures_name_is_refreshed_and_proven_fresh(site: Site) -> No
 def test_a_refresh_that_is_queued_already_is_adopted(site: Site) -> None:
     site.commit()
     time.sleep(1.1)  # Tableau tells times in whole seconds
-    with site.sandbox.fault("tableau", "delay", delay=3):
+    with site.sandbox.fault("tableau", "stuck"):
         job_id = site.queue()
-        record = site.run()
+        process = site.start()
+        site.hear(process, "tableau-refresher.job_adopted")
+    record = _ended(site, process)
     assert record.figures["targets"][SALES]["job_id"] == job_id
     assert site.jobs() == [job_id]
 
 
 def test_a_refresh_queued_before_the_commit_is_waited_for_and_followed_by_another(site: Site) -> None:
-    with site.sandbox.fault("tableau", "delay", delay=4):
+    with site.sandbox.fault("tableau", "stuck"):
         stale = site.queue()
         site.commit()
-        record = site.run()
+        process = site.start()
+        site.hear(process, "tableau-refresher.stale_job")
+    record = _ended(site, process)
     fresh = record.figures["targets"][SALES]["job_id"]
     assert fresh != stale
     assert sorted(site.jobs()) == sorted([stale, fresh])
@@ -76,24 +83,24 @@ def test_a_failed_job_is_told_with_tableaus_notes(site: Site) -> None:
 
 
 def test_a_stuck_job_ends_the_wait_and_the_same_command_finds_it_again(site: Site) -> None:
-    site.set(ECOMM_TABLEAU_TIMEOUT="1")
-    with site.sandbox.fault("tableau", "delay", delay=4):
-        with pytest.raises(TimedOutError, match=r"is not done after 1 s"):
+    with site.sandbox.fault("tableau", "stuck"):
+        left = site.queue()
+        site.set(ECOMM_TABLEAU_TIMEOUT="1")
+        with pytest.raises(TimedOutError, match="ECOMM_TABLEAU_TIMEOUT is 1 s"):
             site.run()
-        left = site.record().remote["jobs"][SALES]["job_id"]
-        site.set(ECOMM_TABLEAU_TIMEOUT="60")
-        record = site.run()
+    site.set(ECOMM_TABLEAU_TIMEOUT="1800")
+    record = site.run()
     assert record.figures["targets"][SALES]["job_id"] == left
     assert site.jobs() == [left]
 
 
 def test_kill_9_and_the_same_command_again_are_one_refresh(site: Site, wait_until: WaitUntil) -> None:
-    with site.sandbox.fault("tableau", "delay", delay=4):
+    with site.sandbox.fault("tableau", "stuck"):
         process = site.start()
         wait_until(site.queued)
         process.kill()
         process.communicate()
-        assert site.run().outcome == "succeeded"
+    assert site.run().outcome == "succeeded"
     assert len(site.jobs()) == 1
 
 
@@ -126,6 +133,13 @@ def test_an_extract_older_than_its_table_is_stale(site: Site) -> None:
             site.run()
     finally:
         os.utime(newest, (before.st_atime, before.st_mtime))
+
+
+def _ended(site: Site, process: subprocess.Popen[str]) -> Record:
+    """Give the record that a process of the stage leaves, which is to succeed."""
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    return site.record()
 
 
 def _log(site: Site) -> Path:

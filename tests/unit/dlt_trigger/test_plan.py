@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from itertools import count
 
 import pytest
@@ -26,6 +27,7 @@ from ecomm_pipeline.dlt_trigger.plan import (
     is_capacity,
     lineage,
     progress,
+    spent,
     summarise,
 )
 
@@ -302,6 +304,45 @@ class TestDurations:
 
     def test_a_log_that_tells_nothing_gives_nothing(self):
         assert durations([], ["u"]) == {"queued": 0, "running": 0}
+
+
+class TestSpent:
+    AT = datetime(2026, 1, 2, tzinfo=UTC)
+
+    def update(self, id_, state, second):
+        return Update(id_, state, int(self.AT.timestamp() + second) * 1000)
+
+    def state(self, name, second, update="u"):
+        return event("update_progress", update=update, at=f"2026-01-02T00:00:{second:02}.000Z", state=name)
+
+    def test_it_counts_from_the_creation_of_the_first_update_to_now(self):
+        events = [self.state("QUEUED", 2), self.state("RUNNING", 7)]
+        now = self.AT + timedelta(seconds=27)
+        assert spent([self.update("u", "RUNNING", 1)], events, now) == {"queue": 6, "run": 20}
+
+    def test_the_wait_for_the_platforms_retry_counts_as_running(self):
+        events = [self.state("RUNNING", 3), self.state("FAILED", 5), self.state("QUEUED", 10, "v")]
+        lineage_ = [self.update("u", "FAILED", 0), self.update("v", "QUEUED", 9)]
+        assert spent(lineage_, events, self.AT + timedelta(seconds=20)) == {"queue": 14, "run": 6}
+
+    @pytest.mark.parametrize(("state", "budget"), [("WAITING_FOR_RESOURCES", "queue"), ("RUNNING", "run")])
+    def test_without_a_log_all_the_time_is_that_of_the_present_state(self, state, budget):
+        used = spent([self.update("u", state, 5)], [], self.AT + timedelta(seconds=50))
+        assert used == {"queue": 0, "run": 0, budget: 45}
+
+    def test_an_update_whose_creation_is_not_told_counts_from_its_first_state(self):
+        used = spent([Update("u", "RUNNING")], [self.state("RUNNING", 3)], self.AT + timedelta(seconds=8))
+        assert used == {"queue": 0, "run": 5}
+        assert spent([Update("u", "RUNNING")], [], self.AT) == {"queue": 0, "run": 0}
+
+    def test_clocks_that_differ_take_nothing_off(self):
+        assert spent([self.update("u", "RUNNING", 5)], [], self.AT) == {"queue": 0, "run": 0}
+
+    def test_a_budget_is_not_counted_twice(self):
+        budgets = Budgets(queue=10, run=100)
+        budgets.spend(Follow((ours("a", "RUNNING"),)), 30)
+        budgets.catch_up({"queue": 5, "run": 20})
+        assert budgets.spent == {"queue": 5, "run": 30}
 
 
 def error(*messages):

@@ -75,16 +75,22 @@ class Running:
     cause: str
     parameters: dict | None
     cancelled_at: float | None = None
+    stopping: float = 0.0
 
     def state(self, now):
-        if self.cancelled_at is not None:
-            return "CANCELED"
+        return [state for at, state in self.states() if at <= now][-1]
+
+    def states(self):
+        """When it came to which state."""
         at = self.began
         for seconds, state in self.timeline:
+            if self.cancelled_at is not None and at >= self.cancelled_at:
+                break
+            yield at, state
             at += seconds
-            if now < at:
-                return state
-        return self.timeline[-1][1]
+        if self.cancelled_at is not None:
+            yield self.cancelled_at, "STOPPING"
+            yield self.cancelled_at + self.stopping, "CANCELED"
 
     def ends(self):
         return self.began + sum(seconds for seconds, _ in self.timeline)
@@ -104,9 +110,11 @@ class Platform:
     errors: list = field(default_factory=list)
     loses_answers: int = 0
     log: list = field(default_factory=list)
+    log_is_silent: bool = False
     all: list[Running] = field(default_factory=list)
     id: str = "p1"
     stops: int = 0
+    stopping: float = 0.0
 
     def _advance(self):
         """Begin the retry that is due."""
@@ -165,26 +173,31 @@ class Platform:
     def stop(self):
         self.stops += 1
         for u in self._active():
-            u.cancelled_at = self.clock.seconds
+            u.cancelled_at, u.stopping = self.clock.seconds, self.stopping
 
     def may_replace(self):
         self._advance()
         return True if self.retries and self.recovering else None
 
     def events(self, _since):
-        ends = [
+        if self.log_is_silent:
+            message = "503"
+            raise UnavailableError(message)
+        states = [
             Event(
                 {
-                    "id": f"end{u.id}",
+                    "id": f"{u.id}{state}",
                     "event_type": "update_progress",
-                    "timestamp": "2026-01-02T19:00:00.000Z",
+                    "timestamp": (BEGAN + timedelta(seconds=at)).isoformat(timespec="milliseconds"),
                     "origin": {"update_id": u.id},
-                    "details": {"update_progress": {"state": u.state(self.clock.seconds)}},
+                    "details": {"update_progress": {"state": state}},
                 }
             )
             for u in self.all
+            for at, state in u.states()
+            if at <= self.clock.seconds
         ]
-        return iter([*self.log, *ends])
+        return iter([*self.log, *states])
 
     def foreign(self, timeline=GOOD):
         self.timelines.insert(0, timeline)
@@ -312,7 +325,7 @@ def test_a_failure_that_is_not_retried_is_told_with_its_cause_and_place():
         )
     ]
     with pytest.raises(
-        UpstreamFailedError, match=r"u0 .* failed: silver.fact_orders: \[DIVIDE_BY_ZERO\] by zero$"
+        UpstreamFailedError, match=r"(?m)u0 .* failed: silver.fact_orders: \[DIVIDE_BY_ZERO\] by zero$"
     ) as caught:
         stage.run()
     assert "https://w/pipelines/p1/updates/u0" in caught.value.next_step
@@ -341,8 +354,9 @@ def test_missing_compute_may_be_tried_again():
 def test_an_update_cancelled_over_there_is_told_as_such():
     stage = Stage()
     stage.clock.alarms.append((8, stage.platform.stop))
-    with pytest.raises(CancelledError, match="cancelled on the platform"):
+    with pytest.raises(UpstreamFailedError, match="cancelled on the platform") as caught:
         stage.run()
+    assert not caught.value.failure.retry  # whoever cancelled it does not want it again
 
 
 @pytest.mark.parametrize("moment", [0.5, 3, 7, 15, 19.5])
@@ -441,7 +455,62 @@ def test_running_has_a_budget_of_its_own_and_the_update_goes_on():
     with pytest.raises(TimedOutError, match="ECOMM_DLT_RUN_TIMEOUT is 12 s"):
         stage.run()
     assert stage.platform.stops == 0
+    stage.clock.seconds = 20
     assert stage.run().remote["update_ids"] == ["u0"]
+
+
+@pytest.mark.parametrize("silent", [False, True])
+def test_what_earlier_tries_spent_on_an_update_counts(silent):
+    stage = Stage(queue_timeout=10, run_timeout=100)
+    stage.platform.timelines = [((5, "WAITING_FOR_RESOURCES"), (500, "RUNNING"), (0, "COMPLETED"))]
+    stage.platform.log_is_silent = silent
+    stage.clock.alarms.append((60, die))
+    with pytest.raises(Died):
+        stage.run()
+    stage.clock.seconds += 10
+    with pytest.raises(TimedOutError, match="ECOMM_DLT_RUN_TIMEOUT is 100 s"):
+        stage.run()
+    assert stage.clock.seconds == pytest.approx(105, abs=6)
+    with pytest.raises(TimedOutError):  # the third try, after the time-out
+        stage.run()
+    assert stage.clock.seconds == pytest.approx(105, abs=8)
+    stage.clock.seconds, stage.platform.log_is_silent = 505, False
+    assert stage.run().remote["update_ids"] == ["u0"]
+
+
+def test_the_time_in_which_earlier_tries_waited_for_a_turn_counts():
+    stage = Stage(queue_timeout=100)
+    stage.clock.seconds = 50  # somebody else's update is older than our run
+    stage.platform.foreign(((500, "RUNNING"), (0, "COMPLETED")))
+    stage.clock.seconds = 70
+    stage.clock.alarms.append((130, die))
+    with pytest.raises(Died):
+        stage.run()
+    with pytest.raises(TimedOutError, match="ECOMM_DLT_QUEUE_TIMEOUT is 100 s"):
+        stage.run()
+    assert stage.clock.seconds == pytest.approx(170, abs=4)
+    stage.clock.seconds = 550
+    assert stage.run().remote["update_ids"] == ["u1"]
+
+
+@pytest.mark.parametrize("stopping", [0, 60])
+def test_after_a_sigterm_a_retry_starts_anew_once_what_we_stopped_has_ended(stopping):
+    stage = Stage()
+    stage.platform.stopping = stopping
+    stage.clock.alarms.append((12, interrupt))
+    with pytest.raises(CancelledError):
+        stage.run()
+    assert stage.run().remote["update_ids"] == ["u0", "u1"]
+    assert [u.state(stage.clock.seconds) for u in stage.platform.all] == ["CANCELED", "COMPLETED"]
+
+
+def test_what_we_stopped_takes_nothing_off_the_budget_of_its_successor():
+    stage = Stage(run_timeout=25)
+    stage.platform.stopping = 2
+    stage.clock.alarms.append((18, interrupt))
+    with pytest.raises(CancelledError):
+        stage.run()
+    assert stage.run().outcome == "succeeded"
 
 
 def test_a_platform_that_does_not_answer_for_a_while_is_waited_for():

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import (
     BadDataError,
-    CancelledError,
     CredentialsError,
     MissingSourceError,
     TimedOutError,
@@ -155,7 +154,8 @@ class Stage:
     def run(self):
         def work(context):
             commits = {table: self.commit for target in self.targets for table in target.tables}
-            Refresher(context, self.settings, self.site, Progress("t", self.clock)).run(self.targets, commits)
+            deadline = self.clock.monotonic() + self.settings.timeout
+            Refresher(context, self.settings, self.site, Progress("t", self.clock), deadline).run(self.targets, commits)
 
         return run_stage(
             work,
@@ -227,7 +227,7 @@ def test_a_failed_job_is_told_with_tableaus_notes_and_the_others_are_done():
     stage = Stage(SALES, PRODUCTS)
     stage.site.ends_as, stage.site.notes = {"sales": "failed"}, "The warehouse\ndid not answer."
     with pytest.raises(
-        UpstreamFailedError, match=r"data source 'sales' \(job j0\) failed: The warehouse did not answer.$"
+        UpstreamFailedError, match=r"(?m)data source 'sales' \(job j0\) failed: The warehouse did not answer.$"
     ):
         stage.run()
     assert list(stage.ledger().figures["targets"]) == ["product"]
@@ -243,16 +243,16 @@ def test_a_used_up_quota_has_words_of_its_own():
 def test_a_job_cancelled_on_tableau_is_told_as_such():
     stage = Stage(SALES, PRODUCTS)
     stage.site.ends_as = {"sales": "cancelled"}
-    with pytest.raises(CancelledError, match="was cancelled on Tableau"):
+    with pytest.raises(UpstreamFailedError, match="was cancelled on Tableau") as caught:
         stage.run()
+    assert not caught.value.failure.retry  # whoever cancelled it does not want it again
     assert list(stage.ledger().figures["targets"]) == ["product"]
 
 
 def test_several_failures_are_told_together_and_the_one_no_retry_helps_decides():
-    stage = Stage(SALES, PRODUCTS, CUSTOMERS, timeout=30)
-    stage.site.ends_as = {"sales": "cancelled"}
+    stage = Stage(SALES, CUSTOMERS, timeout=5, parallel=1)
     stage.site.missing = {"customer"}
-    with pytest.raises(MissingSourceError, match=r"no data source 'customer'; .*cancelled"):
+    with pytest.raises(MissingSourceError, match=r"no data source 'customer'; .*'sales' .*is not done"):
         stage.run()
 
 
@@ -279,10 +279,28 @@ def test_the_limit_is_for_jobs_and_not_for_the_proof():
     assert stage.run().outcome == "succeeded"
 
 
+def test_all_targets_share_one_limit():
+    stage = Stage(SALES, PRODUCTS, CUSTOMERS, parallel=1, timeout=25)
+    with pytest.raises(TimedOutError, match=r"^the refresh of data source 'customer' \(job j2\) is not done") as caught:
+        stage.run()
+    assert "25 s for all" in caught.value.message
+    assert stage.clock.seconds == pytest.approx(25, abs=2)
+    assert list(stage.ledger().figures["targets"]) == ["sales", "product"]
+
+
+def test_after_the_limit_no_refresh_is_asked_for():
+    stage = Stage(SALES, PRODUCTS, parallel=1, timeout=5)
+    with pytest.raises(TimedOutError, match=r"'product' \(no job of its own yet\)"):
+        stage.run()
+    assert stage.site.requests == ["sales"]
+
+
 def test_a_stuck_job_ends_the_wait_and_is_found_again():
     stage = Stage(timeout=30)
     stage.site.seconds = 60
-    with pytest.raises(TimedOutError, match=r"data source 'sales' \(job j0\) is not done after 30 s"):
+    with pytest.raises(
+        TimedOutError, match=r"data source 'sales' \(job j0\) is not done; ECOMM_TABLEAU_TIMEOUT is 30 s"
+    ):
         stage.run()
     assert stage.run().figures["targets"]["sales"]["job_id"] == "j0"
 
