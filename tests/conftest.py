@@ -68,10 +68,7 @@ class WarmSandbox:
         """Empty the shop's tables, the bucket and the lakehouse, and set the zone in which a business date begins."""
         if self.env["ECOMM_BUSINESS_TIMEZONE"] != business_timezone:
             self._sandbox.up(timezone=business_timezone)
-        self._sandbox.clear_faults()
-        self.empty_shop()
-        self.empty_bucket()
-        self.reset_lakehouse()
+        self._sandbox.reset()
 
     def empty_shop(self) -> None:
         """Make the shop's tables in Postgres anew."""
@@ -79,10 +76,7 @@ class WarmSandbox:
 
     def empty_bucket(self, prefix: str = "") -> None:
         """Remove the bucket's objects under a prefix."""
-        keys = self.keys(prefix)
-        for start in range(0, len(keys), 1000):
-            objects = [{"Key": key} for key in keys[start : start + 1000]]
-            self.s3.delete_objects(Bucket=self.env["ECOMM_STORE_BUCKET"], Delete={"Objects": objects, "Quiet": True})
+        self._sandbox.empty_bucket(prefix)
 
     def reset_lakehouse(self) -> None:
         """Drop all tables of the lakehouse, and what the pipeline remembers of files it has read."""

@@ -123,7 +123,8 @@ def _close(context: StageContext, log: Any, error: BaseException | None) -> None
     """Finish the record; when the ledger cannot be written, the work's own error stays the one that is raised."""
     record = context.record
     record.ended_at = context.clock.now()
-    figures = record.model_dump(include={"rows_in", "rows_out", "bytes", "remote", "figures"}, exclude_none=True)
+    figures = record.model_dump(include={"rows_in", "rows_out", "bytes", "remote"}, exclude_none=True)
+    figures["figures"] = {name: value for name, value in record.figures.items() if not isinstance(value, list | dict)}
     log.info(
         f"{context.stage}.{record.outcome}",
         seconds=round(record.seconds or 0, 3),

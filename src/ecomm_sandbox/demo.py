@@ -19,6 +19,9 @@ __all__ = ["DemoOptions", "demo"]
 
 Say = Callable[[str, str], None]
 
+FILES_TIMEZONE = "Europe/London"
+"""Zone of the shop of Online Retail."""
+
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
@@ -34,7 +37,7 @@ class DemoOptions:
 
 def demo(sandbox: Sandbox, options: DemoOptions, say: Say) -> None:
     """Bring a sandbox up, load, run, and write the report. Raises `SandboxError` when a step fails."""
-    timezone = os.environ.get("ECOMM_BUSINESS_TIMEZONE") or ("Europe/London" if options.folder else DEFAULT_TIMEZONE)
+    timezone = FILES_TIMEZONE if options.folder else os.environ.get("ECOMM_BUSINESS_TIMEZONE") or DEFAULT_TIMEZONE
     first, last = _span(options, timezone)
     load = (
         LoadOptions(folder=options.folder, dates=f"{first}..{last}", timezone=timezone)
@@ -46,11 +49,24 @@ def demo(sandbox: Sandbox, options: DemoOptions, say: Say) -> None:
     dates = f"{first}..{last}"
     began = time.monotonic()
     sandbox.up(timezone=timezone, progress=say)
+    _begin_anew(
+        sandbox, f"{options.folder.resolve()}" if options.folder else f"made up until {last} in {timezone}", say
+    )
     loaded = sandbox.load(load)
     say("load", f"{loaded.lines:,} order lines of {loaded.days} days")
     _ecomm(sandbox, "run", dates)
     _ecomm(sandbox, "report", dates, "-o", str(options.report))
     say("demo", f"{dates} done after {time.monotonic() - began:.0f} s; open {options.report.absolute()}")
+
+
+def _begin_anew(sandbox: Sandbox, shop: str, say: Say) -> None:
+    """Empty a sandbox that holds another demo's shop: two shops in one database would be no shop at all."""
+    before = sandbox.state.values.get("demo", shop)
+    if before != shop:
+        say("demo", f"removing the shop that was there ({before})")
+        sandbox.reset()
+    with sandbox.home.change() as state:
+        state.values["demo"] = shop
 
 
 def _span(options: DemoOptions, timezone: str) -> tuple[date, date]:

@@ -20,8 +20,9 @@ from ecomm_sandbox.state import Home, SandboxError, State
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+    from mypy_boto3_s3.type_defs import ObjectIdentifierTypeDef
 
-__all__ = ["BUCKET", "REGION", "S3Service", "client"]
+__all__ = ["BUCKET", "REGION", "S3Service", "client", "empty"]
 
 BUCKET: Final = "ecomm"
 REGION: Final = "us-east-1"
@@ -40,6 +41,15 @@ def client(state: State, *, direct: bool = False) -> S3Client:
         aws_secret_access_key=state.secrets["s3-secret-key"],
         config=Config(connect_timeout=5, read_timeout=30, proxies={}, s3={"addressing_style": "path"}),
     )
+
+
+def empty(state: State, prefix: str = "") -> None:
+    """Remove the bucket's objects under a prefix."""
+    s3 = client(state)
+    for page in s3.get_paginator("list_objects_v2").paginate(Bucket=BUCKET, Prefix=prefix):
+        objects: list[ObjectIdentifierTypeDef] = [{"Key": entry["Key"]} for entry in page.get("Contents", [])]
+        if objects:
+            s3.delete_objects(Bucket=BUCKET, Delete={"Objects": objects, "Quiet": True})
 
 
 class S3Service:

@@ -206,6 +206,17 @@ class Sandbox:
             sql_faults.clear(self.home)
         postgres.make_anew(self.state)
 
+    def empty_bucket(self, prefix: str = "") -> None:
+        """Remove the bucket's objects under a prefix."""
+        s3.empty(self.state, prefix)
+
+    def reset(self) -> None:
+        """Begin anew: no faults, and an empty shop, bucket and lakehouse. No update may be running."""
+        self.clear_faults()
+        self.empty()
+        self.empty_bucket()
+        self.reset_lakehouse()
+
 
 def _apply_sql_fault(
     home: Home, kind: str, entry: Kind, times: int | None, seconds: float | None, options: dict[str, object]
