@@ -1,5 +1,14 @@
 with lines as (
-    select * from {{ ref('stg_gold__order_lines') }}
+    select
+        order_id,
+        sales_date,
+        order_status,
+        quantity,
+        gross_revenue,
+        refund,
+        -- Before the grouping, which would else tell NULL and a product of this name apart.
+        coalesce(product_id, 'unknown') as product_id
+    from {{ ref('stg_gold__order_lines') }}
     where order_status in ('completed', 'cancelled')
 ),
 
