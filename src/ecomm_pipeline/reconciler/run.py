@@ -7,23 +7,27 @@ files are read back while it answers.
 from __future__ import annotations
 
 import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.contract import CONTRACT
 from ecomm_pipeline.databricks import Warehouse, connect
 from ecomm_pipeline.errors import ConfigurationError
 from ecomm_pipeline.layout import MANIFEST_NAME
 from ecomm_pipeline.manifest import Manifest
+from ecomm_pipeline.postgres import interruptible
 from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.reconciler import files, plan, show, sql
+from ecomm_pipeline.stage import Stop
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+
+    from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a class)
 
     from ecomm_pipeline.dates import BusinessDate
     from ecomm_pipeline.reconciler.plan import Amount, Changes, Day, KeyDifferences, Measures, SalesDay
@@ -51,8 +55,8 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
     if through not in THROUGH:
         message = f"--through: {through!r} is not how far to prove"
         raise ConfigurationError(message, next_step=f"use one of {', '.join(THROUGH)}")
-    with ExitStack() as stack:
-        figures = _collect(context, settings, through, stack)
+    stop = Stop()
+    figures = interruptible(lambda opened: _collect(context, settings, through, opened, stop), stop)
     days, sales = figures.days, figures.sales
     problems = [problem for day in days for problem in plan.problems_of_day(day)]
     problems += [p for day in sales for p in plan.problems_of_sales(day, through=through, dates=context.dates)]
@@ -91,19 +95,41 @@ class _Figures:
     customers: tuple[Measures, Measures]
 
 
-def _collect(context: StageContext, settings: ReconcilerSettings, through: str, stack: ExitStack) -> _Figures:
+def _collect(
+    context: StageContext, settings: ReconcilerSettings, through: str, opened: list[Connection], stop: Stop
+) -> _Figures:
+    """Ask everybody at once. Where one fails, or `stop` says so, the others are told to stop and not waited for."""
+    with ExitStack() as stack:
+        source = _open_source(settings, opened, stack) if settings.reconciler.check_source else None
+        pool = ThreadPoolExecutor(3, "reconciler")
+        try:
+            return _ask(context, settings, through, source, pool.submit, stop)
+        except BaseException:
+            stop.reason = stop.reason or "another part of the reconciliation failed"
+            for connection in opened:
+                connection.cancel()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _ask(
+    context: StageContext,
+    settings: ReconcilerSettings,
+    through: str,
+    source: Source | None,
+    submit: Callable[..., Future[Any]],
+    stop: Stop,
+) -> _Figures:
     manifests = _manifests(context, settings.business.tables)
     chosen = {place: plan.newest(found, context.run_id) for place, found in manifests.items()}
     extracts = {place: manifest for place, manifest in chosen.items() if manifest is not None}
-    warehouse = Warehouse(
-        connect(settings.databricks), settings.databricks.warehouse_id, settings.databricks.catalog, context.clock
-    )
+    lakehouse = settings.databricks
+    warehouse = Warehouse(connect(lakehouse), lakehouse.warehouse_id, lakehouse.catalog, context.clock, stop)
     lake = _Lakehouse(warehouse, context, settings.business.business_timezone)
-    source = _open_source(settings, stack) if settings.reconciler.check_source else None
-    pool = stack.enter_context(ThreadPoolExecutor(3, "reconciler"))
-    counted = pool.submit(source.count, list(extracts.values())) if source else None
-    answers = [pool.submit(lake.ask_tables, extracts), pool.submit(lake.ask_sales, through)]
-    counts = _count_files(context, extracts)
+    counted = submit(source.count, list(extracts.values())) if source else None
+    answers = [submit(lake.ask_tables, extracts), submit(lake.ask_sales, through)]
+    counts = _count_files(context, extracts, stop)
     for answer in answers:
         answer.result()
     now = counted.result() if counted else {}
@@ -113,14 +139,14 @@ def _collect(context: StageContext, settings: ReconcilerSettings, through: str, 
         for place in ((table, str(date)) for table in settings.business.tables)
     ]
     if source:
-        days = _explain(context, settings, source, warehouse, days, manifests)
+        days = _explain(context, settings, source, warehouse, days, manifests, stop)
     return _Figures(days, lake.sales, lake.customers)
 
 
-def _open_source(settings: ReconcilerSettings, stack: ExitStack) -> Source:
+def _open_source(settings: ReconcilerSettings, opened: list[Connection], stack: ExitStack) -> Source:
     from ecomm_pipeline.reconciler.source import open_source
 
-    return stack.enter_context(open_source(settings.postgres, settings.extractor))
+    return stack.enter_context(open_source(settings.postgres, settings.extractor, opened))
 
 
 # --- the store --------------------------------------------------------------------------------------------------------
@@ -150,16 +176,17 @@ class _Count:
     """What the files of one extract hold, and what is wrong with them."""
 
     amount: Amount
+    checksum: int | None
     damaged: tuple[str, ...] = ()
 
 
-def _count_files(context: StageContext, extracts: dict[Place, Manifest]) -> dict[Place, _Count]:
+def _count_files(context: StageContext, extracts: dict[Place, Manifest], stop: Stop) -> dict[Place, _Count]:
     """Read every file of every extract back, and count it."""
     done = rows = 0
     counts = {}
     with Progress("reconciler", context.clock) as progress, ThreadPoolExecutor(_PARALLEL_FILES) as pool:
         for place, count in zip(
-            extracts, pool.map(lambda manifest: _count_extract(context, manifest), extracts.values()), strict=True
+            extracts, pool.map(lambda manifest: _count_extract(context, manifest, stop), extracts.values()), strict=True
         ):
             counts[place] = count
             done, rows = done + 1, rows + count.amount.rows
@@ -167,22 +194,31 @@ def _count_files(context: StageContext, extracts: dict[Place, Manifest]) -> dict
     return counts
 
 
-def _count_extract(context: StageContext, manifest: Manifest) -> _Count:
+def _count_extract(context: StageContext, manifest: Manifest, stop: Stop) -> _Count:
     table = CONTRACT.get(manifest.table)
     money = sql.factors(table) if table else ()
-    amount = plan.Amount(0, Decimal(0) if money else None)
+    of_key = table.key if table else ()
+    amount, checksum = plan.Amount(0, Decimal(0) if money else None), 0 if table else None
     damaged = []
     for file in manifest.files:
         key = _key(context, manifest, file.name)
-        found = files.count(context.store.chunks(key), compressed=file.name.endswith(".gz"), money=money)
+        chunks = _chunks(context, key, stop)
+        found = files.count(chunks, compressed=file.name.endswith(".gz"), key=of_key, money=money)
         amount += found.amount
+        checksum = None if checksum is None or found.checksum is None else checksum + found.checksum
         if found.sha256 != file.sha256:
             damaged.append(
                 f"{key} is not what was written: its SHA-256 is {found.sha256}, the manifest's {file.sha256}"
             )
         elif found.broken:
             damaged.append(f"{key} cannot be read: {found.broken}")
-    return _Count(amount, tuple(damaged))
+    return _Count(amount, checksum, tuple(damaged))
+
+
+def _chunks(context: StageContext, key: str, stop: Stop) -> Iterator[bytes]:
+    for chunk in context.store.chunks(key):
+        stop.check()
+        yield chunk
 
 
 def _key(context: StageContext, manifest: Manifest, name: str) -> str:
@@ -265,7 +301,7 @@ def _day(
     place: Place,
     date: BusinessDate,
     manifest: Manifest | None,
-    source: Amount | None,
+    source: tuple[Amount, int | None] | None,
     count: _Count | None,
     lake: _Lakehouse,
     manifests: Sequence[Manifest],
@@ -290,8 +326,10 @@ def _day(
         table,
         date,
         manifest,
-        source=source,
+        source=source[0] if source else None,
+        source_checksum=source[1] if source else None,
         extracted=count.amount,
+        checksum=count.checksum,
         damaged=count.damaged,
         in_lakehouse=table in CONTRACT,
         bronze=sum((amount for amount, _ in own), nothing),
@@ -316,66 +354,73 @@ def _explain(
     warehouse: Warehouse,
     days: Sequence[Day],
     manifests: dict[Place, list[Manifest]],
+    stop: Stop,
 ) -> list[Day]:
-    """Compare, by key, the windows whose rows or money differ from their extract, and say what became of the rows."""
+    """Compare, by key, the windows that differ from their extract, and say what became of the rows."""
     from dataclasses import replace
 
-    differing = [
-        day for day in days if day.in_lakehouse and not day.damaged and day.source not in (None, day.extracted)
-    ]
-    found = [(day, _compare(context, source, day)) for day in differing]
-    loaded = _loaded(warehouse, [(day.table, keys) for day, keys in found])
+    differing = [day for day in days if day.in_lakehouse and not day.damaged and day.has_keys and day.moved_on]
+    found = [(day, _compare(context, source, day.manifest, stop)) for day in differing if day.manifest is not None]
+    loaded = _loaded(warehouse, [(day.table, changes) for day, changes in found])
     explained: dict[int, Day] = {}
-    for day, keys in found:
+    for day, changes in found:
         manifest = day.manifest
         if manifest is None:
             continue
         late = plan.cover(
-            keys.late,
+            changes.late,
             loaded=loaded.get(day.table, frozenset()),
             until=manifest.window.until,
             lookback=timedelta(seconds=settings.extractor.lookback),
             next_extracted=_is_extracted(context, day.table, day.date.plus(1), manifests),
         )
-        explained[id(day)] = replace(day, changes=_changes(source, day.table, keys, tuple(late)))
+        explained[id(day)] = replace(day, changes=replace(changes, late=tuple(late)))
     return [explained.get(id(day), day) for day in days]
 
 
-def _compare(context: StageContext, source: Source, day: Day) -> KeyDifferences:
-    manifest = day.manifest
-    if manifest is None:
-        return plan.KeyDifferences()
-    contract = CONTRACT[day.table]
-    extracted: dict[plan.Key, plan.Version] = {}
-    for file in manifest.files:
-        chunks = context.store.chunks(_key(context, manifest, file.name))
-        compressed = file.name.endswith(".gz")
-        extracted |= dict(files.versions(chunks, compressed=compressed, key=contract.key, money=sql.factors(contract)))
-    return plan.compare_keys(source.versions(manifest), extracted)
+def _compare(context: StageContext, source: Source, manifest: Manifest, stop: Stop) -> Changes:
+    """Compare a window with its extract, bucket by bucket: what is held are some of the versions that differ."""
+
+    def extracted(wanted: Collection[int] | None = None) -> Iterator[tuple[plan.Key, plan.Version]]:
+        contract = CONTRACT[manifest.table]
+        for file in manifest.files:
+            chunks = _chunks(context, _key(context, manifest, file.name), stop)
+            yield from files.versions(
+                chunks,
+                compressed=file.name.endswith(".gz"),
+                key=contract.key,
+                money=sql.factors(contract),
+                wanted=wanted,
+            )
+
+    changes = plan.Changes()
+    for group in plan.bucket_groups(source.buckets(manifest), files.buckets(extracted())):
+        keys = plan.compare_keys(source.versions(manifest, group), dict(extracted(group)))
+        changes += _changes(source, manifest.table, keys)
+    return changes
 
 
-def _changes(source: Source, table: str, keys: KeyDifferences, late: tuple[plan.LateRow, ...]) -> Changes:
+def _changes(source: Source, table: str, keys: KeyDifferences) -> Changes:
     existing = source.existing(table, keys.gone) if keys.gone else set()
     nothing = plan.Amount()
 
     def together(alive: bool) -> Amount:  # noqa: FBT001 (a nested function)
         return sum((plan.Amount(1, v.money) for key, v in keys.gone.items() if (key in existing) is alive), nothing)
 
-    return plan.Changes(late=late, moved=together(True), deleted=together(False), altered=keys.altered)  # noqa: FBT003
+    moved, deleted = together(True), together(False)  # noqa: FBT003
+    return plan.Changes(late=tuple(keys.late), moved=moved, deleted=deleted, altered=keys.altered)
 
 
-def _loaded(
-    warehouse: Warehouse, found: Sequence[tuple[str, KeyDifferences]]
-) -> dict[str, frozenset[tuple[plan.Key, str]]]:
+def _loaded(warehouse: Warehouse, found: Sequence[tuple[str, Changes]]) -> dict[str, frozenset[tuple[plan.Key, str]]]:
     """Ask Bronze which of the late versions it holds from any extract."""
     late = {
         sql.SEPARATOR.join((table, *map(str, row.key), row.updated_at)): (table, (row.key, row.updated_at))
-        for table, keys in found
-        for row in keys.late
+        for table, changes in found
+        for row in changes.late
     }
     if not late:
         return {}
-    tables = list(dict.fromkeys(table for table, keys in found if keys.late))
+    tables = list(dict.fromkeys(table for table, changes in found if changes.late))
     loaded: dict[str, set[tuple[plan.Key, str]]] = {}
     for (version,) in warehouse.query(sql.late_in_bronze(tables, late)).rows:
         table, held = late[version or ""]
