@@ -11,6 +11,7 @@ import pytest
 
 from ecomm_pipeline.errors import (
     BadDataError,
+    ConfigurationError,
     CredentialsError,
     EcommError,
     MissingSourceError,
@@ -56,6 +57,11 @@ def test_a_table_that_does_not_exist(shop: Shop) -> None:
 def test_a_schema_that_does_not_exist(shop: Shop) -> None:
     shop.set(ECOMM_POSTGRES_SCHEMA="nowhere")
     fails(shop, MissingSourceError, "nowhere.t")
+
+
+def test_a_name_that_no_key_of_the_store_can_hold(shop: Shop) -> None:
+    error = fails(shop, ConfigurationError, r"extractor-tab\there", table="tab\there")
+    assert "ECOMM_TABLES" in error.next_step
 
 
 def test_no_permission_on_the_table(table: Shop) -> None:
