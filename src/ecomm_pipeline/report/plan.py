@@ -7,7 +7,7 @@ says.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
@@ -256,7 +256,6 @@ class Page:
     traces: tuple[Trace, ...]
     more_traces: int
     versions: str
-    figures: Mapping[str, str] = field(default_factory=dict)
 
 
 def build(
@@ -268,7 +267,10 @@ def build(
     kpis: Sequence[Kpi] = (),
     kpis_missing: str = "",
 ) -> Page:
-    """Make the page of `dates` (None: the ledger is empty) from the ledger's records of them, oldest first."""
+    """Make the page of `dates` (None: the ledger is empty) from the ledger's records of them.
+
+    A reconciler's `figures["sheet"]` are the rows of its sheet, which the ledger only names.
+    """
     current = _current(records, dates)
     sheet = _sheet(records, dates)
     remarks = tuple(_remarks(records, current))
@@ -292,7 +294,7 @@ def build(
         sales=_sales(sheet),
         odd_days=tuple(odd[:DAYS_SHOWN]),
         more_odd_days=max(0, len(odd) - DAYS_SHOWN),
-        reconciled=_reconciled(sheet, dates),
+        reconciled=_reconciled(sheet, dates, current),
         expectations=expectations,
         expectations_summary=_expectations_summary(expectations),
         quarantine=tuple(_quarantine(sheet)),
@@ -383,14 +385,17 @@ def _stage_name(record: Record) -> str:
 
 
 def _current(records: Sequence[Record], dates: DateRange | None) -> list[Record]:
-    """Choose, for each date, the newest record of each stage and table; each once, oldest first."""
+    """Choose, for each date, the newest record of each stage and table; each once, oldest first.
+
+    The newest is the one that was tried last: a run that was continued is newer than one that began after it.
+    """
     chosen: dict[tuple[BusinessDate, str, str | None], Record] = {}
-    for record in records:
+    for record in sorted(records, key=lambda record: record.began_at):
         for date in record.dates:
             if dates is None or date in dates:
                 chosen[date, record.stage, record.table] = record
     unique = {id(record): record for record in chosen.values()}
-    return sorted(unique.values(), key=lambda record: record.started_at)
+    return sorted(unique.values(), key=lambda record: record.began_at)
 
 
 def _sheet(records: Sequence[Record], dates: DateRange | None) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -447,7 +452,8 @@ def _tiles(
     yield Tile("business dates", number(len(dates)))
     rows = sum(row["rows"] or 0 for rows in sheet.values() for row in rows if row["hop"] == "extracted")
     if sheet:
-        yield Tile("rows extracted", short_number(rows), f"{number(rows)} rows")
+        note = ", with every look-back" if len(dates) > 1 else ""
+        yield Tile("rows extracted", short_number(rows), f"{number(rows)} rows{note}")
     if kpis:
         yield Tile("orders", number(_total(kpis, "orders")))
         net = _total(kpis, "net_revenue")
@@ -680,9 +686,13 @@ def _odd_words(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Tone, str]]:
         yield "idle", f"{_count(rescued, 'row')} with rescued values"
 
 
-def _reconciled(sheet: Mapping[tuple[str, str], Any], dates: DateRange | None) -> str:
+def _reconciled(sheet: Mapping[tuple[str, str], Any], dates: DateRange | None, current: Sequence[Record]) -> str:
+    if not dates or not sheet:
+        return ""
     proven = len({date for table, date in sheet if table != "sales"})
-    return f"{number(proven)} of {_count(len(dates), 'date')} reconciled" if dates and sheet else ""
+    lookback = max((record.figures.get("lookback_seconds", 0) for record in current), default=0)
+    twice = f", each with its look-back of {span(lookback)}, whose rows the date before counts too"
+    return f"{number(proven)} of {_count(len(dates), 'date')} reconciled{twice if lookback and proven > 1 else ''}"
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
@@ -715,65 +725,32 @@ def _quarantine(sheet: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterat
         yield Check(reason or "no reason", table, "", number(count), "warn")
 
 
-def _nodes(current: Sequence[Record]) -> list[Mapping[str, Any]]:
-    """Give the nodes of the newest dbt run of each date, whether the ledger has them as a list or by name."""
+def _nodes(current: Sequence[Record]) -> dict[str, Mapping[str, Any]]:
+    """Give the newest outcome of each of dbt's models and tests, by name."""
     found: dict[str, Mapping[str, Any]] = {}
     for record in current:
-        nodes = record.figures.get("nodes") or []
-        items = nodes.items() if isinstance(nodes, dict) else ((_node_name(node), node) for node in nodes)
-        for name, node in items:
-            found[name] = node if isinstance(node, dict) and "name" in node else {"name": name, **_as_dict(node)}
-    return list(found.values())
+        found |= record.figures.get("nodes") or {}
+    return found
 
 
-def _as_dict(node: object) -> dict[str, Any]:
-    return dict(node) if isinstance(node, dict) else {"status": str(node)}
+_PASSED: Final = ("pass", "success")
 
 
-def _node_name(node: Mapping[str, Any]) -> str:
-    return str(node.get("unique_id") or node.get("name") or node.get("node") or "?")
+def _failed_tests(nodes: Mapping[str, Mapping[str, Any]]) -> Iterator[Check]:
+    for name, node in nodes.items():
+        status = node["status"]
+        if status not in _PASSED:
+            tone: Tone = "bad" if status in ("fail", "error", "runtime error") else "warn"
+            yield Check(name, node["kind"].replace("_", " "), "", status, tone, node.get("message") or "")
 
 
-def _short_name(name: str) -> str:
-    """Give a node's own name of its unique id (`test.project.name.hash`)."""
-    parts = name.split(".")
-    return parts[2] if len(parts) > 2 else name  # noqa: PLR2004
-
-
-def _is_test(node: Mapping[str, Any]) -> bool:
-    kind = str(node.get("resource_type") or node.get("kind") or node.get("type") or _node_name(node))
-    return kind.startswith(("test", "unit_test"))
-
-
-_PASSED: Final = ("pass", "success", "no-op", "ok")
-
-
-def _failed_tests(nodes: Iterable[Mapping[str, Any]]) -> Iterator[Check]:
-    for node in nodes:
-        status = str(node.get("status", "")).lower()
-        if status in _PASSED:
-            continue
-        tone: Tone = "bad" if status in ("fail", "error", "runtime error") else "warn"
-        note = " ".join(str(node.get("message") or "").split())[:200]
-        yield Check(
-            _short_name(str(node.get("name") or _node_name(node))),
-            "test" if _is_test(node) else "model",
-            "",
-            status,
-            tone,
-            note,
-        )
-
-
-def _tests_summary(nodes: Sequence[Mapping[str, Any]]) -> str:
-    if not nodes:
-        return ""
+def _tests_summary(nodes: Mapping[str, Mapping[str, Any]]) -> str:
     parts = []
-    for kind, wanted in (("model", False), ("test", True)):
-        of_kind = [node for node in nodes if _is_test(node) is wanted]
-        good = sum(str(node.get("status", "")).lower() in _PASSED for node in of_kind)
+    for kind, built in (("model", True), ("test", False)):
+        of_kind = [node for node in nodes.values() if (node["kind"] == "model") is built]
+        good = sum(node["status"] in _PASSED for node in of_kind)
         if of_kind:
-            parts.append(f"{good} of {_count(len(of_kind), kind)} {'passed' if wanted else 'built'}")
+            parts.append(f"{good} of {_count(len(of_kind), kind)} {'built' if built else 'passed'}")
     return ", ".join(parts)
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import re
+import json
 import tempfile
-from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.clock import Clock, SystemClock
-from ecomm_pipeline.dates import BusinessDate, DateRange, zone
+from ecomm_pipeline.dates import DateRange, zone
 from ecomm_pipeline.errors import ConfigurationError, EcommError
 from ecomm_pipeline.ledger import Ledger
 from ecomm_pipeline.report import plan, svg
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from ecomm_pipeline.layout import Layout
+    from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.settings import Business, Databricks
     from ecomm_pipeline.store import Store
 
@@ -66,8 +66,9 @@ def write_report(
     `output` cannot be written, and what the store raises.
     """
     clock, tz = clock or SystemClock(), zone(business.business_timezone)
-    chosen = dates or _ledger_dates(store, layout)
-    records = Ledger(store, layout).of_range(chosen) if chosen else []
+    ledger = Ledger(store, layout)
+    chosen = dates or _ledger_dates(ledger)
+    records = _with_sheets(ledger.of_range(chosen), store) if chosen else []
     kpis, missing = _kpis(chosen, databricks, clock) if chosen and records else ([], "")
     page = plan.build(records, chosen, tz=tz, now=clock.now(), kpis=kpis, kpis_missing=missing)
     _write(output, render(page))
@@ -151,13 +152,23 @@ def _decimal(text: str | None) -> Decimal | None:
     return None if text is None else Decimal(text)
 
 
-def _ledger_dates(store: Store, layout: Layout) -> DateRange | None:
+def _ledger_dates(ledger: Ledger) -> DateRange | None:
     """Give the range of all dates that the ledger has records of; None when it has none."""
-    folder = layout.ledger(BusinessDate(date.min)).rpartition("/")[0]
-    found = sorted({match[1] for key in store.keys(folder) if (match := re.search(r"/date=(\d{4}-\d{2}-\d{2})/", key))})
-    if not found:
-        return None
-    return DateRange(*(BusinessDate(date.fromisoformat(day)) for day in (found[0], found[-1])))
+    found = ledger.dates()
+    return DateRange(found[0], found[-1]) if found else None
+
+
+def _with_sheets(records: Sequence[Record], store: Store) -> list[Record]:
+    """Put the rows of each sheet beside its key; none where the object is gone."""
+    keys = [record.figures.get("sheet_key") for record in records]
+    wanted = [key for key in keys if key]
+    sheets = dict(zip(wanted, store.get_all(wanted), strict=True))
+    return [
+        record.model_copy(update={"figures": {**record.figures, "sheet": json.loads(sheets.get(key) or b"[]")}})
+        if key
+        else record
+        for record, key in zip(records, keys, strict=True)
+    ]
 
 
 def _write(output: Path, text: str) -> None:

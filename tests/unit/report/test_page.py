@@ -63,7 +63,7 @@ def month(*, outcome="succeeded"):
         for n, day in enumerate(RANGE)
         for table in TABLES
     ]
-    nodes = [{"name": f"not_null_{LONG}", "unique_id": "test.x", "status": "fail", "message": HOSTILE}]
+    nodes = {f"not_null_{LONG}": {"kind": "test", "status": "fail", "message": HOSTILE}}
     findings = [Finding(priority="P2", kind="rows_quarantined", message=f"{HOSTILE} {LONG}")]
     error = {
         "error": f"{HOSTILE} {LONG}",

@@ -162,17 +162,34 @@ def test_expectations_are_added_up_and_failures_come_first():
     ]
 
 
-@pytest.mark.parametrize("by_name", [True, False])
-def test_dbts_nodes_are_counted_and_failing_ones_named(by_name):
+def test_dbts_nodes_are_counted_and_failing_ones_named():
     nodes = {
-        "model.ecomm.agg_sales_kpi": {"status": "success"},
-        "test.ecomm.not_null": {"status": "fail", "message": "Got 3\nresults"},
-        "unit_test.ecomm.week": {"status": "pass"},
+        "agg_sales_kpi": {"kind": "model", "status": "success"},
+        "not_null": {"kind": "test", "status": "fail", "message": "Got 3 results"},
+        "week": {"kind": "unit_test", "status": "pass"},
     }
-    figures = {"nodes": nodes if by_name else [{"unique_id": name, **node} for name, node in nodes.items()]}
-    built = page(record("dbt-runner", figures=figures))
+    built = page(record("dbt-runner", figures={"nodes": nodes}))
     assert built.tests_summary == "1 of 1 model built, 1 of 2 tests passed"
-    assert [(check.failed, check.note) for check in built.tests] == [("fail", "Got 3 results")]
+    assert [(check.name, check.failed, check.note) for check in built.tests] == [("not_null", "fail", "Got 3 results")]
+
+
+def test_a_run_that_was_continued_and_succeeded_is_newer_than_one_that_failed_meanwhile():
+    continued = record("tableau-refresher", at=0, seconds=300, tried_at=BEGAN + timedelta(seconds=200))
+    meanwhile = record("tableau-refresher", at=100, run_id="20260102T190000Z-bbbb", outcome="failed", error="down")
+    for records in ((continued, meanwhile), (meanwhile, continued)):
+        assert page(*records, reconciled(balanced())).verdict.headline == "Everything adds up"
+
+
+def test_sums_over_dates_say_that_they_hold_every_look_back():
+    rows = [*balanced(), *balanced(DAY.first.plus(1))]
+    figures = {"through": "kpi", "sheet": rows, "lookback_seconds": 7200}
+    built = page(record("reconciler", dates=TWO_DAYS, figures=figures), dates=TWO_DAYS)
+    assert (
+        built.reconciled
+        == "2 of 2 dates reconciled, each with its look-back of 2 h, whose rows the date before counts too"
+    )
+    assert [tile.note for tile in built.tiles if tile.label == "rows extracted"] == ["10 rows, with every look-back"]
+    assert page(record("reconciler", figures={**figures, "sheet": balanced()})).reconciled == "1 of 1 date reconciled"
 
 
 def test_alike_findings_are_one_remark():
