@@ -14,7 +14,7 @@ from ecomm_sandbox import s3
 from ecomm_sandbox.services import PythonService, http
 from ecomm_sandbox.state import Home, SandboxError, State
 
-__all__ = ["CATALOG", "PIPELINE", "WAREHOUSE", "DatabricksService", "execute", "query", "reset_lakehouse"]
+__all__ = ["CATALOG", "PIPELINE", "WAREHOUSE", "DatabricksService", "cache", "execute", "query", "reset_lakehouse"]
 
 CATALOG: Final = "ecomm"
 PIPELINE: Final = "ecomm"
@@ -48,7 +48,7 @@ class DatabricksService(PythonService):
             "token": state.secrets["databricks-token"],
             "catalog": CATALOG,
             "warehouse_id": WAREHOUSE,
-            "ivy": str(_cache() / "ivy"),
+            "ivy": str(cache() / "ivy"),
             "pipelines": [_pipeline(state)],
         }
         if "s3-access-key" in state.secrets:
@@ -117,7 +117,7 @@ def _base(state: State) -> str:
     return f"http://127.0.0.1:{state.ports['databricks']}"
 
 
-def _cache() -> Path:
+def cache() -> Path:
     """Give the folder that homes share: what is fetched is fetched once."""
     root = os.environ.get("XDG_CACHE_HOME")
     return (Path(root) if root else Path.home() / ".cache") / "ecomm-sandbox"
