@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from functools import partial
@@ -91,25 +91,26 @@ def _interruptible(work: Callable[[list[Connection]], Manifest]) -> Manifest:
         except BaseException as error:  # noqa: BLE001 (it is raised in the main thread)
             done.set_exception(error)
 
-    worker = Thread(target=run, name="extractor", daemon=True)
-    worker.start()
+    Thread(target=run, name="extractor", daemon=True).start()
     try:
-        while worker.is_alive():  # in steps: not every platform interrupts a join for a signal
-            worker.join(1)
+        # Not Thread.join, which takes a thread for ended when a signal raises in it. In steps, because not every
+        # platform interrupts the wait for a signal.
+        while not done.done():
+            wait([done], 1)
     except BaseException:
-        Thread(target=_cancel, args=(opened, worker), daemon=True).start()
-        worker.join(CANCEL_TIMEOUT)
+        Thread(target=_cancel, args=(opened, done), daemon=True).start()
+        wait([done], CANCEL_TIMEOUT)
         raise
     return done.result()
 
 
-def _cancel(opened: list[Connection], worker: Thread) -> None:
-    """Cancel until the worker has ended: a request that comes between two statements does nothing."""
-    while worker.is_alive():
+def _cancel(opened: list[Connection], done: Future[Manifest]) -> None:
+    """Cancel until the work has ended: a request that comes between two statements does nothing."""
+    while not done.done():
         for connection in opened:
             with suppress(psycopg2.Error):  # it is being closed
                 connection.cancel()
-        worker.join(0.2)
+        wait([done], 0.2)
 
 
 def _report(record: Record, manifest: Manifest, key: str) -> None:

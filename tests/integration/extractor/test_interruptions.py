@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from ecomm_pipeline.errors import CredentialsError, UnavailableError
 
 if TYPE_CHECKING:
     import subprocess
+
     from .conftest import Shop
 
 WaitUntil = Callable[[Callable[[], Any]], None]
@@ -97,18 +98,70 @@ def test_a_signal_ends_the_copy_in_the_database_too(big: Shop, wait_until: WaitU
     wait_until(lambda: not big.backends())
 
 
-def test_killed_at_any_moment_and_run_again_it_is_as_if_nothing_had_happened(big: Shop) -> None:
+def waiting(shop: Shop) -> bool:
+    """Tell whether the extractor's backend sleeps or waits for a lock."""
+    events = shop.sql("SELECT wait_event FROM pg_stat_activity WHERE pid = ANY(%s)", (shop.backends(),))
+    return bool({"PgSleep", "relation"} & {event for (event,) in events})
+
+
+@pytest.mark.parametrize("silence", ["a query that takes long", "a lock that another holds"])
+def test_a_signal_is_heard_while_postgres_is_silent(shop: Shop, wait_until: WaitUntil, silence: str) -> None:
+    sleeping = f"SELECT 1 k, timestamptz '{NOON}' updated_at FROM pg_sleep(60)"
+    shop.sql(f"CREATE TABLE t (updated_at timestamptz); CREATE VIEW sleeping AS {sleeping}")
+    with closing(shop.connect()) as other:
+        other.cursor().execute("LOCK TABLE t")
+        process = shop.start("sleeping" if silence == "a query that takes long" else "t")
+        wait_until(lambda: waiting(shop))
+        process.terminate()
+        try:
+            _, errors = process.communicate(timeout=5)
+        finally:
+            process.kill()
+        assert process.returncode == 143, errors
+        wait_until(lambda: not shop.backends())
+
+
+def test_killed_in_whatever_state_and_run_again_it_is_as_if_nothing_had_happened(
+    big: Shop, wait_until: WaitUntil
+) -> None:
     undisturbed = big.extract("big", run_id="20260101T000000Z-calm")
-    moments = random.Random(20260102)
-    for _ in range(4):
+    calm = set(big.keys())
+
+    def kill_when(condition: Callable[[], Any]) -> None:
         process = big.start("big")
-        time.sleep(moments.uniform(0.3, 1.5))
+        wait_until(condition)
         process.send_signal(signal.SIGKILL)
         process.communicate()
+
+    kill_when(big.backends)
+    assert set(big.keys()) == calm
+    kill_when(big.open_uploads)
+    assert (set(big.keys()), big.open_uploads()) == (calm, 1)
+    kill_when(lambda: set(big.keys()) - calm)
+    for manifest in set(big.keys()) - calm:
+        if manifest.endswith("_manifest.json"):  # it was quicker than we: as if we had been
+            big.sandbox.empty_bucket(manifest)
+    assert [key.rpartition("/")[2] for key in set(big.keys()) - calm] == ["part-00000.csv"]
+
     done = big.extract("big")
     assert done.csv == undisturbed.csv
+    assert [file.name for file in done.manifest.files] == ["part-00001.csv"]
     assert done.manifest.files[0].sha256 == undisturbed.manifest.files[0].sha256
     assert big.open_uploads() == 0
+
+
+def test_an_upload_that_another_run_left_open_is_ended_when_that_run_cannot_be_alive(shop: Shop) -> None:
+    shop.sql(f"CREATE TABLE t AS SELECT 1 k, timestamptz '{NOON}' updated_at")
+    dead = shop.extract("t", run_id="20260101T000000Z-dead")
+    folder = str(dead.record.figures["manifest"]).rpartition("/")[0]
+    bucket = shop.env["ECOMM_STORE_BUCKET"]
+    shop.sandbox.s3.create_multipart_upload(Bucket=bucket, Key=f"{folder}/part-00001.csv.gz")
+    shop.extract("t", run_id="20260102T000000Z-next")
+    assert shop.open_uploads() == 1
+    time.sleep(2)
+    shop.set(ECOMM_EXTRACTOR_STATEMENT_TIMEOUT="1")
+    shop.extract("t", run_id="20260103T000000Z-late")
+    assert shop.open_uploads() == 0
 
 
 def test_a_file_without_a_manifest_is_neither_counted_nor_written_again(shop: Shop) -> None:
