@@ -58,7 +58,7 @@ def build(config: Config) -> tuple[Application, Any]:
     catalog.restore()
     faults = Faults()
     warehouse = Warehouse(config.warehouse_id, "sandbox", faults)
-    executor = Executor(spark, catalog, faults)
+    executor = Executor(spark, catalog, faults, config.home / "statements.jsonl")
     routes = Routes()
     _workspace_routes(routes, spark.version)
     _fault_routes(routes, faults, warehouse)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 from typing import TYPE_CHECKING, Any
 
+from ecomm_sandbox.databricks import sqltext
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -43,8 +45,23 @@ VIEWS: dict[str, str] = {
 
 def create_view(catalog: Catalog, session: SparkSession, view: str) -> None:
     """Make the temporary view `PREFIX + view` in `session` from the catalog as it is now."""
+    fields = [field.split(" ") for field in VIEWS[view].replace(", ", ",").split(",")]
+    casts = ", ".join(f"CAST({name} AS {kind}) AS {name}" for name, kind in fields)
     rows = list(_rows(catalog, view))
-    session.createDataFrame(rows, VIEWS[view], verifySchema=False).createOrReplaceTempView(PREFIX + view)
+    values = ", ".join("(" + ", ".join(map(_literal, row)) + ")" for row in rows or [(None,) * len(fields)])
+    names = ", ".join(name for name, _ in fields)
+    where = "" if rows else " WHERE false"
+    session.sql(
+        f"CREATE OR REPLACE TEMPORARY VIEW {PREFIX}{view} AS SELECT {casts} FROM VALUES {values} AS t({names}){where}"
+    )
+
+
+def _literal(value: Any) -> str:  # noqa: ANN401 - text, number, instant or None
+    if value is None:
+        return "NULL"
+    if isinstance(value, dt.datetime):
+        return f"'{value.isoformat(sep=' ', timespec='milliseconds')}'"
+    return str(value) if isinstance(value, int) else sqltext.quote_string(str(value))
 
 
 def _rows(catalog: Catalog, view: str) -> Iterator[tuple[Any, ...]]:

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 from ecomm_sandbox.databricks import deltalog, infoschema, sqltext
 from ecomm_sandbox.databricks.catalog import BACKING_PREFIX, Key
-from ecomm_sandbox.databricks.spark import java
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -124,23 +123,27 @@ class Dialect:
         plain = sqltext.string_value(value.text) if value.kind == "string" else value.text
         return Run((f"SET {name} = {plain}",))
 
-    def _comment(self, cursor: Cursor, _sql: str, _session: SparkSession) -> Run | Answer | None:
+    def _comment(self, cursor: Cursor, _sql: str, session: SparkSession) -> Run | Answer | None:
         if not cursor.take("COMMENT", "ON"):
             return None
         if cursor.take("COLUMN"):
             *table, column = cursor.name()
-            if not cursor.take("IS"):
-                return None
-            value = cursor.peek()
-            comment = value.text if value and value.kind == "string" else "''"
-            return self._comment_column(table, column, comment)
+            return self._comment_column(table, column, cursor, session) if cursor.take("IS") else None
         return None
 
-    def _comment_column(self, table: list[str], column: str, comment: str) -> Run:
-        target = _render(table)
-        if self._is_view(table):
-            return Run((), then=None)
-        return Run((f"ALTER TABLE {target} ALTER COLUMN {sqltext.quote_name(column)} COMMENT {comment}",))
+    def _comment_column(self, table: list[str], column: str, cursor: Cursor, session: SparkSession) -> Run | Answer:
+        value = cursor.peek()
+        comment = sqltext.string_value(value.text) if value and value.kind == "string" else ""
+        schema, name = self._resolve(table, session)
+        folder = self.catalog.folder(schema, name)
+        if deltalog.read(folder) is None:  # a view, or nothing: Spark says what is wrong
+            literal = sqltext.quote_string(comment)
+            return Run((f"ALTER TABLE {_render(table)} ALTER COLUMN {sqltext.quote_name(column)} COMMENT {literal}",))
+        try:
+            deltalog.change_column(folder, column, comment=comment)
+        except KeyError:
+            return Run((f"SELECT {sqltext.quote_name(column)} FROM {_render(table)} LIMIT 0",))
+        return Answer()
 
     def _alter(self, cursor: Cursor, _sql: str, session: SparkSession) -> Run | Answer | None:
         cursor.take("ALTER")
@@ -164,6 +167,8 @@ class Dialect:
                 return self._tags(verb, ".".join([*table[-2:], *([column] if column else [])]), cursor.group())
         if column and cursor.take("SET", "NOT", "NULL"):
             return self._set_not_null(table, column, session)
+        if column and cursor.take("COMMENT"):
+            return self._comment_column(table, column, cursor, session)
         return None
 
     @staticmethod
@@ -220,7 +225,8 @@ class Dialect:
         none = f"assert_true(count(*) = 0, {sqltext.quote_string(f'column {column} has NULL values')})"
         check = f"SELECT {none} FROM {target} WHERE {quoted} IS NULL"
         schema, name = self._resolve(table, session)
-        return Run((check,), then=lambda: _make_required(session, self.catalog, schema, name, column))
+        folder = self.catalog.folder(schema, name)
+        return Run((check,), then=lambda: deltalog.change_column(folder, column, nullable=False))
 
     def _create(self, cursor: Cursor, sql: str, session: SparkSession) -> Run | Answer | None:
         cursor.take("CREATE")
@@ -339,10 +345,6 @@ class Dialect:
     def _resolve(self, table: list[str], session: SparkSession) -> tuple[str, str]:
         schema = table[-2] if len(table) > 1 else session.catalog.currentDatabase()
         return schema.lower(), (table[-1] if table else "").lower()
-
-    def _is_view(self, table: list[str]) -> bool:
-        schema, name = _schema_and_table(table)
-        return any(relation.kind != "MANAGED" for relation in self.catalog.relations(schema, name))
 
     def _names(self, sql: str, session: SparkSession) -> str:
         """Replace `current_catalog()` and names of `information_schema`, making its views in this session."""
@@ -487,24 +489,3 @@ def _without_auto_clustering(sql: str) -> str:
         if [parts[at].upper for at in (first, second, third)] == ["CLUSTER", "BY", "AUTO"]:
             return "".join(part.text for part in [*parts[:first], *parts[third + 1 :]])
     return sql
-
-
-def _make_required(session: SparkSession, catalog: Catalog, schema: str, table: str, column: str) -> None:
-    """Commit a schema in which `column` is NOT NULL; Delta has no statement that tightens a column."""
-    location = catalog.folder(schema, table)
-    state = deltalog.read(location)
-    if state is None:
-        return
-    jvm = session.sparkContext._jvm  # noqa: SLF001 - pyspark has no public name for it
-    delta = jvm.org.apache.spark.sql.delta
-    transaction = delta.DeltaLog.forTable(java(session), str(location)).startTransaction()
-    metadata = transaction.metadata()
-    described = json.loads(metadata.schemaString())
-    for item in described["fields"]:
-        if item["name"].lower() == column.lower():
-            item["nullable"] = False
-    values = [getattr(metadata, f"copy$default${n}")() for n in range(1, 9)]
-    values[4] = json.dumps(described)
-    transaction.updateMetadata(metadata.copy(*values), False)  # noqa: FBT003 - Scala's ignoreDefaultProperties
-    manual = getattr(jvm, "org.apache.spark.sql.delta.DeltaOperations$ManualUpdate$")
-    transaction.commit(jvm.PythonUtils.toSeq([]), getattr(manual, "MODULE$"))

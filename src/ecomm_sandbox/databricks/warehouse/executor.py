@@ -8,6 +8,7 @@ import decimal
 import json
 import re
 import threading
+import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -22,6 +23,7 @@ from ecomm_sandbox.databricks.sqlrewrite import SESSION_SETTINGS, Answer, Dialec
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from pathlib import Path
 
     from pyspark.sql import DataFrame, SparkSession
 
@@ -99,11 +101,12 @@ class Statement:
 class Executor:
     """Runs statements on Spark sessions."""
 
-    def __init__(self, spark: SparkSession, catalog: Catalog, faults: Faults) -> None:
-        """`spark` is the session new ones are made from."""
+    def __init__(self, spark: SparkSession, catalog: Catalog, faults: Faults, history: Path) -> None:
+        """`spark` is the session new ones are made from; `history` gets a JSON line a statement."""
         self.spark, self.catalog, self.faults = spark, catalog, faults
         self.dialect = Dialect(catalog)
         self._pool = ThreadPoolExecutor(MAXIMUM_PARALLEL, thread_name_prefix="statement")
+        self._history = history
 
     def session(self, schema: str | None = None, settings: Mapping[str, str] | None = None) -> SparkSession:
         """A new session, in `schema` if that exists, with the client's settings that mean something here."""
@@ -128,6 +131,7 @@ class Executor:
     ) -> Statement:
         """Start a statement; parameters are SQL literals, `before` waits for the warehouse."""
         statement = Statement(sql)
+        began = time.monotonic()
 
         def work() -> None:
             try:
@@ -140,6 +144,7 @@ class Executor:
                     statement.finish(State.SUCCEEDED, result=self._run(made, bound, statement.id, row_limit))
             except Exception as error:  # noqa: BLE001 - whatever goes wrong is the statement's failure
                 statement.finish(State.FAILED, problem=problem_of(error, self.catalog.name))
+            self._remember(statement, time.monotonic() - began)
 
         self._pool.submit(work)
         return statement
@@ -148,6 +153,18 @@ class Executor:
         """End the statement as CANCELED and stop its Spark jobs."""
         statement.finish(State.CANCELED)
         self.spark.sparkContext.cancelJobsWithTag(statement.id)
+
+    def _remember(self, statement: Statement, seconds: float) -> None:
+        entry = {
+            "ended_at": dt.datetime.now(dt.UTC).isoformat(timespec="milliseconds"),
+            "seconds": round(seconds, 3),
+            "state": statement.state.value,
+            "rows": statement.result.table.num_rows if statement.result else None,
+            "error": statement.problem.message if statement.problem else None,
+            "sql": statement.sql,
+        }
+        with self._history.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
     def _run(self, session: SparkSession, sql: str, tag: str, row_limit: int | None) -> Result:
         todo = self.dialect.translate(sql, session)
