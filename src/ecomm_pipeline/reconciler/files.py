@@ -17,17 +17,17 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.contract import UPDATED_AT
-from ecomm_pipeline.reconciler.plan import Amount, Version
+from ecomm_pipeline.reconciler.plan import BUCKETS, Amount, Bucket, Version, fingerprint
 from ecomm_pipeline.reconciler.sql import NUMBER, Factor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from typing_extensions import Buffer
 
     from ecomm_pipeline.reconciler.plan import Key
 
-__all__ = ["FileCount", "count", "money_reader", "versions"]
+__all__ = ["FileCount", "buckets", "count", "money_reader", "versions"]
 
 _NUMBER: Final = re.compile(NUMBER)
 _WIDE: Final = Context(prec=80)
@@ -36,9 +36,13 @@ _WIDE: Final = Context(prec=80)
 
 @dataclass(frozen=True, slots=True)
 class FileCount:
-    """Rows and money of a file, and the SHA-256 of its stored bytes; `broken` tells why it could not be read."""
+    """Rows and money of a file, and the SHA-256 of its stored bytes; `broken` tells why it could not be read.
+
+    `checksum` is the sum of its versions' fingerprints; None where the file lacks a column of the key.
+    """
 
     amount: Amount
+    checksum: int | None
     sha256: str
     broken: str | None = None
 
@@ -74,37 +78,70 @@ class _Chunks(io.RawIOBase):
             pass
 
 
-def count(chunks: Iterable[bytes], *, compressed: bool, money: Sequence[Factor]) -> FileCount:
-    """Count an object's rows and money. `money` are the factors of a row's; empty where its rows have none."""
+def count(chunks: Iterable[bytes], *, compressed: bool, key: Sequence[str], money: Sequence[Factor]) -> FileCount:
+    """Count an object's rows, money and checksum.
+
+    `money` are the factors of a row's money, empty where its rows have none; `key` names the columns of its key, empty
+    where none is known. A million order lines take 4.5 s, 1.7 s of them for the checksum.
+    """
     stream = _Chunks(chunks)
-    rows, total, broken = 0, Decimal(0), None
+    rows, total, checksum, broken = 0, Decimal(0), 0, None
+    has_key = False
     try:
         reader = _rows(stream, compressed=compressed)
         header = next(reader, [])
-        if money:
-            of_row = money_reader(header, money)
-            for row in reader:
-                rows += 1
+        has_key = bool(key) and {*key, UPDATED_AT} <= set(header)
+        version = _version_reader(header, key) if has_key else None
+        of_row = money_reader(header, money) if money else None
+        for row in reader:
+            rows += 1
+            if of_row:
                 total = _WIDE.add(total, of_row(row))
-        else:
-            rows = sum(1 for _ in reader)
+            if version:
+                checksum += fingerprint(*version(row))
     except (EOFError, OSError, zlib.error, csv.Error, UnicodeDecodeError) as error:
         broken = f"{type(error).__name__}: {error}"
     stream.drain()
-    return FileCount(Amount(rows, total if money else None), stream.sha256.hexdigest(), broken)
+    amount = Amount(rows, total if money else None)
+    return FileCount(amount, checksum if has_key else None, stream.sha256.hexdigest(), broken)
 
 
 def versions(
-    chunks: Iterable[bytes], *, compressed: bool, key: Sequence[str], money: Sequence[Factor]
+    chunks: Iterable[bytes],
+    *,
+    compressed: bool,
+    key: Sequence[str],
+    money: Sequence[Factor],
+    wanted: Collection[int] | None = None,
 ) -> Iterator[tuple[Key, Version]]:
-    """Read the key, `updated_at` and money of each row of an object whose count was sound; NULL and "" read alike."""
+    """Read the key, `updated_at` and money of each row of an object whose count was sound; NULL and "" read alike.
+
+    `wanted` are the buckets whose versions are read; by default all.
+    """
     reader = _rows(_Chunks(chunks), compressed=compressed)
     header = next(reader, [])
-    places = [header.index(name) for name in key]
-    stamp = header.index(UPDATED_AT)
+    version = _version_reader(header, key)
     of_row = money_reader(header, money)
     for row in reader:
-        yield tuple(row[place] for place in places), Version(row[stamp], of_row(row) if money else None)
+        of_key, stamp = version(row)
+        if wanted is None or fingerprint(of_key, stamp) % BUCKETS in wanted:
+            yield of_key, Version(stamp, of_row(row) if money else None)
+
+
+def buckets(versions: Iterable[tuple[Key, Version]]) -> dict[int, Bucket]:
+    """Put versions together by bucket."""
+    found: dict[int, Bucket] = {}
+    for key, version in versions:
+        checksum = fingerprint(key, version.updated_at)
+        number, one = checksum % BUCKETS, Bucket(Amount(1, version.money), checksum)
+        found[number] = found[number] + one if number in found else one
+    return found
+
+
+def _version_reader(header: Sequence[str], key: Sequence[str]) -> Callable[[list[str]], tuple[Key, str]]:
+    places = [header.index(name) for name in key]
+    stamp = header.index(UPDATED_AT)
+    return lambda row: (tuple(row[place] for place in places), row[stamp])
 
 
 def money_reader(header: Sequence[str], money: Sequence[Factor]) -> Callable[[list[str]], Decimal]:

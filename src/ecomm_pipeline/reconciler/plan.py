@@ -7,6 +7,7 @@ becomes a `Problem` that names the place, the size and the command that mends it
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Amount",
+    "Bucket",
     "Changes",
     "Day",
     "KeyDifferences",
@@ -30,10 +32,12 @@ __all__ = [
     "Problem",
     "SalesDay",
     "Version",
+    "bucket_groups",
     "compare_keys",
     "cover",
     "error_of",
     "findings",
+    "fingerprint",
     "newest",
     "problems_of_customers",
     "problems_of_day",
@@ -96,6 +100,52 @@ def plain(value: Decimal) -> str:
 
 Key = tuple[str | None, ...]
 
+BUCKETS: Final = 1024
+HELD: Final = 200_000
+"""Versions of an extract that are held at a time: about 100 MB."""
+
+
+def fingerprint(key: Iterable[str | None], updated_at: str) -> int:
+    """Give 60 bits of a version's name, as `sql.fingerprint` does; their sum over a window is its checksum.
+
+    The bits are those of the MD5 of the key's parts and `updated_at` as Postgres writes it in UTC, each part of the key
+    (NULL as nothing) followed by the unit separator. A window and its extract have equal sums when they hold the same
+    versions, in whatever order; unequal ones meet by chance once in 10^18.
+    """
+    name = "".join(f"{'' if part is None else part}\x1f" for part in key) + updated_at
+    return int.from_bytes(hashlib.md5(name.encode(), usedforsecurity=False).digest()[:8], "big") >> 4
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """The versions of a window whose fingerprints leave the same rest by BUCKETS, together."""
+
+    amount: Amount
+    checksum: int
+
+    def __add__(self, other: Bucket) -> Bucket:
+        return Bucket(self.amount + other.amount, self.checksum + other.checksum)
+
+
+def bucket_groups(
+    now: Mapping[int, Bucket], extracted: Mapping[int, Bucket], *, held: int = HELD
+) -> Iterator[frozenset[int]]:
+    """Choose the buckets that differ, in groups of which the extract holds at most `held` rows, or of one bucket."""
+    group: set[int] = set()
+    rows = 0
+    for number in sorted(now.keys() | extracted.keys()):
+        before = extracted.get(number)
+        if now.get(number) == before:
+            continue
+        size = before.amount.rows if before else 0
+        if group and rows + size > held:
+            yield frozenset(group)
+            group, rows = set(), 0
+        group.add(number)
+        rows += size
+    if group:
+        yield frozenset(group)
+
 
 @dataclass(frozen=True, slots=True)
 class Version:
@@ -129,7 +179,7 @@ class KeyDifferences:
 
 
 def compare_keys(now: Iterable[tuple[Key, Version]], extracted: Mapping[Key, Version]) -> KeyDifferences:
-    """Compare a window of Postgres, as a stream, with the versions that were extracted."""
+    """Compare versions of a window of Postgres, as a stream, with those that were extracted; of the same buckets."""
     found = KeyDifferences(gone=dict(extracted))
     for key, version in now:
         before = found.gone.pop(key, None)
@@ -181,6 +231,14 @@ class Changes:
         """The late rows together."""
         return Amount.total(Amount(1, row.money) for row in self.late)
 
+    def __add__(self, other: Changes) -> Changes:
+        return Changes(
+            (*self.late, *other.late),
+            self.moved + other.moved,
+            self.deleted + other.deleted,
+            {**self.altered, **other.altered},
+        )
+
 
 # --- the figures of a table and date -------------------------------------------------------------------------------
 
@@ -189,16 +247,19 @@ class Changes:
 class Day:
     """The figures of one table and business date. `manifest` None: it was never extracted, and the rest is empty.
 
-    `source` is None where Postgres was not asked. `bronze` counts the files that the manifest lists, `orphans` files
-    that none lists. `kept`, `superseded` and `lost` are Bronze's rows by what became of them in Silver, `quarantined`
-    likewise by reason; `kept_in_silver` is the money of the kept rows as Silver holds it, `in_quarantine` counts the
-    rows of silver.quarantine. `in_lakehouse` is False for a table that is only extracted.
+    `source` is None where Postgres was not asked; `source_checksum` and `checksum` are the sums of the fingerprints of
+    the versions there and in the files, None where a column of the key is gone. `bronze` counts the files that the
+    manifest lists, `orphans` files that none lists. `kept`, `superseded` and `lost` are Bronze's rows by what became of
+    them in Silver, `quarantined` likewise by reason; `kept_in_silver` is the money of the kept rows as Silver holds it,
+    `in_quarantine` counts the rows of silver.quarantine. `in_lakehouse` is False for a table that is only extracted.
     """
 
     table: str
     date: BusinessDate
     manifest: Manifest | None = None
     source: Amount | None = None
+    source_checksum: int | None = None
+    checksum: int | None = None
     changes: Changes | None = None
     extracted: Amount = Amount()
     damaged: tuple[str, ...] = ()
@@ -217,6 +278,18 @@ class Day:
     def quarantine(self) -> Amount:
         """The quarantined rows, of whatever reason."""
         return Amount.total(self.quarantined.values())
+
+    @property
+    def moved_on(self) -> bool:
+        """Tell whether Postgres' window is another one now than was extracted."""
+        if self.source is None:
+            return False
+        return self.source != self.extracted or (self.has_keys and self.source_checksum != self.checksum)
+
+    @property
+    def has_keys(self) -> bool:
+        """Tell whether both sides have the columns of the key."""
+        return self.source_checksum is not None and self.checksum is not None
 
 
 @dataclass(frozen=True, slots=True)

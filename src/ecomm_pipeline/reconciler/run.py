@@ -7,7 +7,7 @@ files are read back while it answers.
 from __future__ import annotations
 
 import sys
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -130,7 +130,7 @@ def _ask(
     counted = submit(source.count, list(extracts.values())) if source else None
     answers = [submit(lake.ask_tables, extracts), submit(lake.ask_sales, through)]
     counts = _count_files(context, extracts, stop)
-    for answer in answers:
+    for answer in as_completed([*answers, *([counted] if counted else [])]):
         answer.result()
     now = counted.result() if counted else {}
     days = [

@@ -12,19 +12,13 @@ from typing import TYPE_CHECKING, Final
 import psycopg2
 
 from ecomm_pipeline.contract import CONTRACT
-from ecomm_pipeline.errors import (
-    BadDataError,
-    CredentialsError,
-    EcommError,
-    MissingSourceError,
-    TimedOutError,
-    UnavailableError,
-)
+from ecomm_pipeline.errors import MissingSourceError
+from ecomm_pipeline.postgres import Place, connect, explain, session_settings
 from ecomm_pipeline.reconciler import sql
-from ecomm_pipeline.reconciler.plan import Amount, Version
+from ecomm_pipeline.reconciler.plan import Amount, Bucket, Version
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Sequence
 
     from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a class)
 
@@ -51,8 +45,11 @@ class Source:
         self._schema = schema
         self._columns: dict[str, frozenset[str]] = {}
 
-    def count(self, manifests: Sequence[Manifest]) -> dict[tuple[str, str], Amount]:
-        """Count the rows and money that are now in the window of each manifest, by table and date."""
+    def count(self, manifests: Sequence[Manifest]) -> dict[tuple[str, str], tuple[Amount, int | None]]:
+        """Count the rows and money that are now in the window of each manifest, and their checksum, by table and date.
+
+        The checksum is None where the table lacks a column of its key.
+        """
         windows: dict[str, int] = {}
         parameters: list[object] = []
         for manifest in sorted(manifests, key=lambda manifest: manifest.table):
@@ -63,15 +60,25 @@ class Source:
         self._read_columns(list(windows))
         with self._connection.cursor() as cursor:
             cursor.execute(sql.source_windows(self._schema, self._columns, windows), parameters)
-            return {(table, day): Amount(rows, money) for table, day, rows, money in cursor.fetchall()}
+            return {
+                (table, day): (Amount(rows, money), None if checksum is None else int(checksum))
+                for table, day, rows, money, checksum in cursor.fetchall()
+            }
 
-    def versions(self, manifest: Manifest) -> Iterator[tuple[Key, Version]]:
-        """Read the versions that are now in the window of a manifest, through a server-side cursor."""
+    def buckets(self, manifest: Manifest) -> dict[int, Bucket]:
+        """Count what is now in the window of a manifest by bucket."""
+        statement = sql.source_buckets(self._schema, CONTRACT[manifest.table], self._columns[manifest.table])
+        with self._connection.cursor() as cursor:
+            cursor.execute(statement, (manifest.window.since, manifest.window.until))
+            return {number: Bucket(Amount(rows, money), int(checksum)) for number, rows, money, checksum in cursor}
+
+    def versions(self, manifest: Manifest, buckets: Collection[int]) -> Iterator[tuple[Key, Version]]:
+        """Read the versions that are now in buckets of a manifest's window, through a server-side cursor."""
         contract = CONTRACT[manifest.table]
         statement = sql.source_window(self._schema, contract, self._columns[manifest.table])
         with self._connection.cursor(name="ecomm_reconciler") as cursor:
             cursor.itersize = _BATCH
-            cursor.execute(statement, (manifest.window.since, manifest.window.until))
+            cursor.execute(statement, (manifest.window.since, manifest.window.until, sorted(buckets)))
             for *key, updated_at, money in cursor:
                 yield tuple(key), Version(updated_at, (money or Decimal(0)) if contract.money else None)
 
@@ -96,52 +103,24 @@ class Source:
 
 
 @contextmanager
-def open_source(settings: Postgres, limits: Extractor) -> Iterator[Source]:
-    """Open the transaction; timestamps are read in UTC, ISO, as the extracts hold them."""
-    place = f"Postgres at {settings.host}:{settings.port}, database {settings.database}"
-    connection: Connection | None = None
+def open_source(settings: Postgres, limits: Extractor, opened: list[Connection]) -> Iterator[Source]:
+    """Open the transaction; adds its connection to `opened`. Timestamps are read in UTC, ISO, as extracts hold them.
+
+    It may be idle for as long as the files are read.
+    """
+    place = Place(settings.host, settings.port, settings.database, settings.user, settings.db_schema)
+    connection = connect(settings, place, "ecomm-reconciler")
+    opened.append(connection)
     try:
-        connection = psycopg2.connect(
-            host=settings.host,
-            port=settings.port,
-            dbname=settings.database,
-            user=settings.user,
-            password=settings.password.get_secret_value(),
-            sslmode=settings.sslmode,
-            connect_timeout=settings.connect_timeout,
-            application_name="ecomm reconciler",
-            client_encoding="UTF8",
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=6,
-        )
         connection.set_session(isolation_level="REPEATABLE READ", readonly=True)
         with connection.cursor() as cursor:
-            for name, value in (
-                ("TimeZone", "UTC"),
-                ("DateStyle", "ISO"),
-                ("statement_timeout", f"{limits.statement_timeout}s"),
-                ("lock_timeout", f"{limits.lock_timeout}s"),
-            ):
-                cursor.execute("SELECT set_config(%s, %s, false)", (name, value))
+            cursor.execute(
+                session_settings(
+                    statement_timeout=limits.statement_timeout, lock_timeout=limits.lock_timeout, idle_timeout=0
+                )
+            )
         yield Source(connection, settings.db_schema)
     except psycopg2.Error as error:
-        raise _explain(error, place) from error
+        raise explain(place, error.pgcode, error.diag.message_primary or str(error)) from error
     finally:
-        if connection is not None:
-            connection.close()
-
-
-def _explain(error: psycopg2.Error, place: str) -> EcommError:
-    """Put an error of Postgres into our words, by its SQLSTATE: https://www.postgresql.org/docs/current/errcodes-appendix.html."""
-    text = " ".join(str(error.diag.message_primary or error).split())[:300]
-    message, code = f"{place}: {text}", error.pgcode or ""
-    if code == "42501" or code.startswith("28") or "authentication failed" in text:
-        return CredentialsError(message, next_step="check ECOMM_POSTGRES_USER, its password and its grants")
-    if code in {"57014", "55P03"}:
-        return TimedOutError(message, next_step="look for what blocks or slows the database, and run it again")
-    if code in {"3D000", "3F000", "42P01", "42703"} or "does not exist" in text:
-        return MissingSourceError(message, next_step="check ECOMM_POSTGRES_DATABASE and ECOMM_POSTGRES_SCHEMA")
-    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
-        return UnavailableError(message, next_step="check the host and the network; the same command may be run again")
-    return BadDataError(message, next_step="see the message")
+        connection.close()

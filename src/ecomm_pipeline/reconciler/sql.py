@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.contract import CONTRACT, UPDATED_AT, TableContract
+from ecomm_pipeline.reconciler.plan import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -28,10 +29,12 @@ __all__ = [
     "Factor",
     "bronze",
     "factors",
+    "fingerprint",
     "kpis",
     "late_in_bronze",
     "sales",
     "silver",
+    "source_buckets",
     "source_keys",
     "source_window",
     "source_windows",
@@ -77,13 +80,15 @@ _WINDOW: Final = "(%s::text, %s::timestamptz, %s::timestamptz)"
 
 
 def source_windows(schema: str, columns: Mapping[str, frozenset[str]], windows: Mapping[str, int]) -> str:
-    """Rows and money of many windows of many tables; answers (table, date, rows, money).
+    """Rows, money and checksum of many windows of many tables; answers (table, date, rows, money, checksum).
 
     `columns` are those that each table has now, `windows` how many it is asked for. Parameters, in order, for each
-    window of each table: date, since, until.
+    window of each table: date, since, until. The checksum is NULL where a column of the key is gone; it makes a million
+    order lines take 2.6 s instead of 0.9 s.
     """
     arms = [
-        f"SELECT '{_text(table)}', w.day, count(t.{_quote(UPDATED_AT)}), {_source_sum(table, columns[table])}\n"
+        f"SELECT '{_text(table)}', w.day, count(t.{_quote(UPDATED_AT)}), {_source_sum(table, columns[table])},\n"
+        f"  {_source_checksum(table, columns[table])}\n"
         f"FROM (VALUES {', '.join([_WINDOW] * count)}) AS w (day, since, until)\n"
         f"LEFT JOIN {_quote(schema)}.{_quote(table)} AS t\n"
         f"  ON t.{_quote(UPDATED_AT)} >= w.since AND t.{_quote(UPDATED_AT)} < w.until\n"
@@ -93,13 +98,22 @@ def source_windows(schema: str, columns: Mapping[str, frozenset[str]], windows: 
     return "\nUNION ALL\n".join(arms)
 
 
+def source_buckets(schema: str, table: TableContract, columns: frozenset[str]) -> str:
+    """One window by bucket; answers (bucket, rows, money, checksum). Parameters: since, until."""
+    stamp, name = _quote(UPDATED_AT), table.name
+    return (
+        f"SELECT {_bucket(table)}, count(*), {_source_sum(name, columns)}, {_source_checksum(name, columns)}\n"
+        f"FROM {_quote(schema)}.{_quote(name)} AS t\nWHERE t.{stamp} >= %s AND t.{stamp} < %s\nGROUP BY 1"
+    )
+
+
 def source_window(schema: str, table: TableContract, columns: frozenset[str]) -> str:
-    """The versions in one window; answers the key, updated_at and money as text. Parameters: since, until."""
+    """The versions in buckets of a window; answers the key, updated_at and money. Parameters: since, until, buckets."""
     stamp = _quote(UPDATED_AT)
-    names = [*(f"t.{_quote(name)}::text" for name in table.key), f"t.{stamp}::text", _source_money(table, columns)]
+    names = [*(f"concat(t.{_quote(name)})" for name in table.key), f"t.{stamp}::text", _source_money(table, columns)]
     return (
         f"SELECT {', '.join(names)}\nFROM {_quote(schema)}.{_quote(table.name)} AS t\n"
-        f"WHERE t.{stamp} >= %s AND t.{stamp} < %s"
+        f"WHERE t.{stamp} >= %s AND t.{stamp} < %s AND {_bucket(table)} = ANY(%s)"
     )
 
 
@@ -111,6 +125,25 @@ def source_keys(schema: str, table: TableContract) -> str:
     on = " AND ".join(f"t.{_quote(name)} = k{number}::{table.columns[name]}" for number, name in enumerate(table.key))
     source = f"{_quote(schema)}.{_quote(table.name)}"
     return f"SELECT {names}\nFROM unnest({arrays}) AS k ({wanted})\nJOIN {source} AS t ON {on}"
+
+
+def fingerprint(table: TableContract) -> str:
+    """Write the 60 bits of `plan.fingerprint`: `concat` writes values as COPY does, and NULL as nothing."""
+    parts = ", ".join(f"t.{_quote(name)}, chr(31)" for name in table.key)
+    digest = f"md5(convert_to(concat({parts}, t.{_quote(UPDATED_AT)}), 'UTF8'))"
+    return f"('x' || left({digest}, 15))::bit(60)::bigint"
+
+
+def _bucket(table: TableContract) -> str:
+    return f"({fingerprint(table)} %% {BUCKETS})::int"
+
+
+def _source_checksum(table: str, columns: frozenset[str]) -> str:
+    contract = CONTRACT.get(table)
+    if contract is None or not columns.issuperset(contract.key):
+        return "NULL::numeric"
+    counted = f"FILTER (WHERE t.{_quote(UPDATED_AT)} IS NOT NULL)"  # a window that is empty has one row of NULLs
+    return f"coalesce(sum({fingerprint(contract)}) {counted}, 0)"
 
 
 def _source_sum(table: str, columns: frozenset[str]) -> str:

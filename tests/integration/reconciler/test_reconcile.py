@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import signal
 import subprocess
 import sys
-from contextlib import closing
+import time
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -55,6 +57,31 @@ class Shop:
         )
         assert done.returncode == code, f"{args}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
         return done.stderr
+
+    @contextmanager
+    def reconciling(self):
+        """A reconciler that waits for Postgres, since a migration holds a table; it is killed if it still runs."""
+        with closing(self.sandbox.connect()) as connection, connection.cursor() as cursor:
+            cursor.execute("LOCK TABLE orders IN ACCESS EXCLUSIVE MODE")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ecomm_pipeline.cli", "reconciler", "--date", DATE, "--through", "gold"],
+                env={**self.env, "ECOMM_RUN_ID": RUN, "ECOMM_EXTRACTOR_LOCK_TIMEOUT": "300"},
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+            try:
+                deadline = time.monotonic() + 60
+                waiting = (
+                    "SELECT count(*) FROM pg_locks AS l JOIN pg_stat_activity AS a USING (pid) WHERE NOT l.granted"
+                )
+                while not (cursor.execute(waiting), cursor.fetchone())[1][0]:
+                    assert process.poll() is None, process.stderr.read()
+                    assert time.monotonic() < deadline
+                    time.sleep(0.1)
+                yield process
+            finally:
+                process.kill()
+                process.communicate()
 
     def reconcile(self, *, code=0, date=DATE, run_id=RUN, **env):
         """Reconcile through Gold; gives what was said, and the record in the ledger."""
@@ -120,6 +147,39 @@ def test_a_late_row_that_the_next_window_looks_back_on_is_explained(again):
     again.sql(LINE.format(number=8, at="2026-03-02 16:30Z"))
     _, record = again.reconcile()
     assert [finding["kind"] for finding in record["findings"]] == ["committed_late"]
+
+
+def test_a_late_row_is_noticed_where_another_left_the_window_and_rows_are_equal(again):
+    again.sql("UPDATE orders SET updated_at = '2026-03-05Z' WHERE order_id = 'O2'")
+    again.sql(
+        "INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at) "
+        "VALUES ('O8', 1, 'completed', '2026-03-02 05:00Z', '2026-03-02 05:00Z', '2026-03-02 05:00Z')"
+    )
+    said, record = again.reconcile(code=65)
+    assert "1 row committed after the extract and no later window looks back on them: O8" in said
+    assert record["failure_class"] == "not_reconciled"
+
+
+def test_killed_while_it_waits_it_gives_the_same_verdict_when_it_is_run_again(shop):
+    _, before = shop.reconcile()
+    with shop.reconciling() as process:
+        process.send_signal(signal.SIGKILL)
+        assert process.wait(10) == -signal.SIGKILL
+    _, after = shop.reconcile()
+    assert (after["outcome"], after["figures"], after["findings"]) == ("succeeded", before["figures"], [])
+
+
+def test_told_to_stop_it_does_so_at_once_and_leaves_nothing_running_in_postgres(shop):
+    with shop.reconciling() as process:
+        began = time.monotonic()
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=30)
+        assert process.returncode == 143, said
+        assert time.monotonic() - began < 8
+    sessions = "SELECT FROM pg_stat_activity WHERE application_name = 'ecomm-reconciler'"
+    with closing(shop.sandbox.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(sessions)
+        assert cursor.rowcount == 0
 
 
 def test_a_row_that_was_updated_or_deleted_since_is_explained(again):

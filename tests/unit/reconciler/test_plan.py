@@ -14,7 +14,7 @@ from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.errors import MissingSourceError, NotReconciledError
 from ecomm_pipeline.manifest import ExtractFile, Manifest, ManifestWindow
 from ecomm_pipeline.reconciler import plan
-from ecomm_pipeline.reconciler.plan import Amount, Changes, Day, LateRow, SalesDay, Version
+from ecomm_pipeline.reconciler.plan import Amount, Bucket, Changes, Day, LateRow, SalesDay, Version
 
 DATE = BusinessDate(date(2026, 1, 2))
 UNTIL = datetime(2026, 1, 2, 17, tzinfo=UTC)
@@ -315,3 +315,29 @@ def test_a_row_deleted_in_the_source_is_told():
 )
 def test_money_is_written_plainly(value, text):
     assert plan.plain(Decimal(value)) == text
+
+
+def test_a_row_in_place_of_another_moves_a_window_on():
+    day = Day("orders", DATE, manifest(1), source=Amount(1), source_checksum=7, checksum=8, extracted=Amount(1))
+    assert day.moved_on
+    assert not replace(day, checksum=7).moved_on
+    assert not replace(day, checksum=None).moved_on
+    assert replace(day, checksum=None, source=Amount(2)).moved_on
+    assert not replace(day, source=None).moved_on
+
+
+def test_only_buckets_that_differ_are_read_and_never_more_than_may_be_held():
+    extracted = {number: Bucket(Amount(10), number) for number in range(9)}
+    now = {**extracted, 2: Bucket(Amount(10), 99), 5: Bucket(Amount(11), 5), 9: Bucket(Amount(1), 9)}
+    del now[7]
+    assert list(plan.bucket_groups(now, extracted, held=20)) == [{2, 5}, {7, 9}]
+    assert list(plan.bucket_groups(now, extracted, held=1)) == [{2}, {5}, {7}, {9}]
+    assert list(plan.bucket_groups(extracted, extracted)) == []
+
+
+def test_changes_add_up():
+    late = LateRow(("k",), "2026-01-01 00:00:00+00")
+    one = Changes((late,), Amount(1), Amount(2), {("a",): Amount(0, Decimal(1))})
+    other = Changes((late,), Amount(3), Amount(4), {("b",): Amount(0, Decimal(2))})
+    altered = {("a",): Amount(0, Decimal(1)), ("b",): Amount(0, Decimal(2))}
+    assert one + other == Changes((late, late), Amount(4), Amount(6), altered)
