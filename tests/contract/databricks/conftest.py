@@ -17,6 +17,8 @@ import pytest
 from databricks.sdk import WorkspaceClient
 from databricks.sdk.service.sql import StatementState
 
+from ecomm_sandbox.databricks_service import cache
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -24,7 +26,6 @@ if TYPE_CHECKING:
     from databricks.sdk.service.sql import StatementParameterListItem, StatementResponse
 
 HERE = Path(__file__).parent
-ROOT = HERE.parents[2]
 TOKEN = "a-token"
 ENDED = {"COMPLETED", "FAILED", "CANCELED"}
 
@@ -48,7 +49,7 @@ class Databricks:
             "configuration": {"tiny.landing": str(self.landing)},
         }
         settings = {"home": str(home / "state"), "port": self.port, "token": TOKEN, "pipelines": [spec]}
-        settings["ivy"] = str(Path(os.environ.get("ECOMM_CACHE", ROOT / ".cache")) / "ivy")
+        settings["ivy"] = str(cache() / "ivy")
         self.config.write_text(json.dumps(settings))
 
     def start(self) -> None:
