@@ -114,11 +114,11 @@ class Ledger:
         return [BusinessDate(date.fromisoformat(day)) for day in days]
 
     def of_date(self, date_: BusinessDate) -> list[Record]:
-        """Read all records of a date, oldest first."""
+        """Read all records of a date, in the order in which their newest tries began."""
         keys = [key for key in self._store.keys(self._layout.ledger(date_)) if key.endswith(".json")]
         contents = self._store.get_all(keys)
         records = [_parse(content, key) for key, content in zip(keys, contents, strict=True) if content is not None]
-        return sorted(records, key=lambda record: record.started_at)
+        return sorted(records, key=lambda record: record.began_at)
 
     def of_range(self, dates: DateRange) -> list[Record]:
         """Read all records of a range, each once, oldest first.

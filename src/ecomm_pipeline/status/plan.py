@@ -35,7 +35,7 @@ class Cell:
 def newest(records: Iterable[Record]) -> list[Record]:
     """Keep the newest record of each stage and table of a date, in the order in which they began."""
     chosen: dict[tuple[str, str | None], Record] = {}
-    for record in sorted(records, key=lambda record: record.started_at):
+    for record in sorted(records, key=lambda record: record.began_at):
         chosen.pop((record.stage, record.table), None)
         chosen[record.stage, record.table] = record
     return list(chosen.values())
