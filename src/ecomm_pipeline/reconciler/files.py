@@ -82,7 +82,7 @@ def count(chunks: Iterable[bytes], *, compressed: bool, key: Sequence[str], mone
     """Count an object's rows, money and checksum.
 
     `money` are the factors of a row's money, empty where its rows have none; `key` names the columns of its key, empty
-    where none is known. A million order lines take 4.5 s, 1.7 s of them for the checksum.
+    where none is known. A million order lines take 8 s of a slow core, a third of them for the checksum.
     """
     stream = _Chunks(chunks)
     rows, total, checksum, broken = 0, Decimal(0), 0, None

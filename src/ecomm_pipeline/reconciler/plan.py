@@ -333,8 +333,8 @@ def _update(date: object) -> str:
 
 
 def _source(day: Day) -> Iterator[Problem]:
-    """Postgres' window now = what was extracted, but for what is late, moved or deleted."""
-    if day.source is None:
+    """Postgres' window now = what was extracted, but for what is late, moved or deleted; damaged files tell neither."""
+    if day.source is None or day.damaged:
         return
     changes = day.changes or Changes()
     open_rows = [row for row in changes.late if row.covered is None]
@@ -500,7 +500,7 @@ def error_of(problems: Sequence[Problem], dates: object) -> EcommError | None:
     if not problems:
         return None
     first = next((problem for problem in problems if not problem.missing), problems[0])
-    more = f" (and {len(problems) - 1} more: see the sheet in the ledger)" if len(problems) > 1 else ""
+    more = f" (and {len(problems) - 1} more: see its record in the ledger)" if len(problems) > 1 else ""
     kind: type[EcommError] = MissingSourceError if first.missing else NotReconciledError
     message = f"{first.message}{more}" if first.missing else f"{dates} does not add up: {first.message}{more}"
     return kind(message, next_step=first.next_step)

@@ -6,6 +6,7 @@ files are read back while it answers.
 
 from __future__ import annotations
 
+import json
 import sys
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
@@ -40,6 +41,7 @@ __all__ = ["reconcile"]
 THROUGH: Final = ("gold", "kpi")
 _PARALLEL_FILES: Final = 4
 _PARALLEL_LISTINGS: Final = 16
+_PROBLEMS_TOLD: Final = 20
 
 Place = tuple[str, str]
 """A table and a business date."""
@@ -48,9 +50,12 @@ Place = tuple[str, str]
 def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: str = "kpi") -> None:
     """Prove that rows and money add up for the dates of the context, from Postgres through Gold or the KPI tables.
 
-    Fills the record: `rows_in` extracted and `rows_out` kept rows; figures `through`, `balanced`, `sheet` (see
-    `plan.sheet`) and `problems` (a sentence each); findings for what is explained and odd. On a terminal the sheet is
-    printed too. Raises `NotReconciledError` or `MissingSourceError` when something is not explained.
+    Fills the record: `rows_in` extracted and `rows_out` kept rows; figures `through`, `balanced`, `lookback_seconds`,
+    `sheet_key` (the object of the rows that `plan.sheet` writes) and `problems` (a sentence each, the first of them);
+    findings for what is explained and odd. The sheet lies once among the artifacts, since the record lies under each
+    date. On a terminal it is printed too.
+
+    Raises `NotReconciledError` or `MissingSourceError` when something is not explained.
     """
     if through not in THROUGH:
         message = f"--through: {through!r} is not how far to prove"
@@ -62,9 +67,11 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
     problems += [p for day in sales for p in plan.problems_of_sales(day, through=through, dates=context.dates)]
     if through == "kpi":
         problems += plan.problems_of_customers(*figures.customers, dates=context.dates)
-    _record(context, days, sales, problems, through)
+    sheet = plan.sheet(days, sales)
+    _record(context, days, sheet, problems)
+    context.record.figures |= {"through": through, "lookback_seconds": settings.extractor.lookback}
     if sys.stdout.isatty():
-        print(show.sheet(context.record.figures["sheet"], problems))
+        print(show.sheet(sheet, problems, lookback=settings.extractor.lookback))
     if error := plan.error_of(problems, context.dates):
         raise error
 
@@ -72,18 +79,18 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
 def _record(
     context: StageContext,
     days: Sequence[Day],
-    sales: Sequence[SalesDay],
+    sheet: Sequence[dict[str, Any]],
     problems: Sequence[plan.Problem],
-    through: str,
 ) -> None:
     record = context.record
     record.rows_in = sum(day.extracted.rows for day in days)
     record.rows_out = sum(day.kept.rows for day in days)
+    key = f"{context.layout.artifacts(context.stage, context.run_id)}/sheet-{context.dates}.json"
+    context.store.put(key, json.dumps(sheet, ensure_ascii=False).encode())
     record.figures = {
-        "through": through,
         "balanced": not problems,
-        "sheet": plan.sheet(days, sales),
-        "problems": [problem.message for problem in problems],
+        "sheet_key": key,
+        "problems": [problem.message for problem in problems[:_PROBLEMS_TOLD]],
     }
     record.findings.extend(plan.findings(days))
 

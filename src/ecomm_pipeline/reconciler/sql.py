@@ -83,8 +83,8 @@ def source_windows(schema: str, columns: Mapping[str, frozenset[str]], windows: 
     """Rows, money and checksum of many windows of many tables; answers (table, date, rows, money, checksum).
 
     `columns` are those that each table has now, `windows` how many it is asked for. Parameters, in order, for each
-    window of each table: date, since, until. The checksum is NULL where a column of the key is gone; it makes a million
-    order lines take 2.6 s instead of 0.9 s.
+    window of each table: date, since, until. The checksum is NULL where a column of the key is gone; it makes the
+    statement take two thirds more time (a million order lines on a busy machine: 9 s instead of 5.5 s).
     """
     arms = [
         f"SELECT '{_text(table)}', w.day, count(t.{_quote(UPDATED_AT)}), {_source_sum(table, columns[table])},\n"

@@ -87,7 +87,9 @@ class Shop:
         """Reconcile through Gold; gives what was said, and the record in the ledger."""
         said = self.ecomm("reconciler", "--date", date, "--through", "gold", code=code, run_id=run_id, **env)
         (key,) = [key for key in self.sandbox.keys("ledger") if f"date={date}/reconciler" in key and run_id in key]
-        return said, json.loads(self.sandbox.get(key))
+        record = json.loads(self.sandbox.get(key))
+        record["sheet"] = json.loads(self.sandbox.get(record["figures"]["sheet_key"]))
+        return said, record
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +113,7 @@ def again(shop):
 
 
 def amounts(record, table):
-    return {row["hop"]: (row["rows"], row.get("money")) for row in record["figures"]["sheet"] if row["table"] == table}
+    return {row["hop"]: (row["rows"], row.get("money")) for row in record["sheet"] if row["table"] == table}
 
 
 def test_a_loaded_date_balances_to_the_cent_and_a_second_time_too(shop):
@@ -140,7 +142,7 @@ def test_a_row_that_committed_late_and_nothing_covers_is_named(again):
     assert "1 row, 10.00 of money committed after the extract and no later window looks back on them: O1/7" in said
     assert "next:  ecomm extractor --table order_items --date 2026-03-02" in said
     assert record["failure_class"] == "not_reconciled"
-    assert record["figures"]["sheet"]
+    assert record["sheet"]
 
 
 def test_a_late_row_that_the_next_window_looks_back_on_is_explained(again):
@@ -166,7 +168,7 @@ def test_killed_while_it_waits_it_gives_the_same_verdict_when_it_is_run_again(sh
         process.send_signal(signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
     _, after = shop.reconcile()
-    assert (after["outcome"], after["figures"], after["findings"]) == ("succeeded", before["figures"], [])
+    assert (after["outcome"], after["sheet"], after["findings"]) == ("succeeded", before["sheet"], [])
 
 
 def test_told_to_stop_it_does_so_at_once_and_leaves_nothing_running_in_postgres(shop):

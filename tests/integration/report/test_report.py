@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -44,12 +45,37 @@ def test_without_records_the_page_says_what_to_run(ecomm, tmp_path):
     assert "Nothing ran yet" in page.read_text()
 
 
-def test_when_the_warehouse_is_down_the_page_is_made_and_says_so(sandbox, ecomm, tmp_path):
+def test_when_the_warehouse_refuses_the_page_is_made_and_says_so(ecomm, tmp_path):
     page, prefix = tmp_path / "report.html", "report-test"
-    down = {"ECOMM_STORE_PREFIX": prefix, "ECOMM_DATABRICKS_HOST": "http://127.0.0.1:9"}
+    refused = {"ECOMM_STORE_PREFIX": prefix, "ECOMM_DATABRICKS_TOKEN": "not-the-token"}
     ecomm("extractor", "--table", "orders", "--date", "2026-01-02", ECOMM_STORE_PREFIX=prefix)
-    done = ecomm("report", "2026-01-02", "-o", str(page), **down)
+    done = ecomm("report", "2026-01-02", "-o", str(page), **refused)
     assert done.returncode == 0, done.stderr
     text = page.read_text()
     assert "The charts are not here" in text
     assert "Not proven" in text
+
+
+def test_the_page_reads_the_sheet_that_a_record_names(sandbox, ecomm, tmp_path):
+    prefix, date = "report-sheet-test", "2026-01-02"
+    page = tmp_path / "report.html"
+    key = f"{prefix}/artifacts/reconciler/run=20260102T180000Z-aaaa/sheet-{date}.json"
+    record = {
+        "stage": "reconciler",
+        "first_date": date,
+        "last_date": date,
+        "run_id": "20260102T180000Z-aaaa",
+        "started_at": "2026-01-02T18:00:00Z",
+        "ended_at": "2026-01-02T18:00:09Z",
+        "outcome": "succeeded",
+        "figures": {"through": "kpi", "sheet_key": key},
+    }
+    sheet = [{"table": "orders", "date": date, "hop": hop, "rows": 4711} for hop in ("extracted", "bronze", "kept")]
+    ledger = f"{prefix}/ledger/date={date}/reconciler/20260102T180000Z-aaaa.json"
+    for name, content in ((key, sheet), (ledger, record)):
+        sandbox.s3.put_object(Bucket=sandbox.env["ECOMM_STORE_BUCKET"], Key=name, Body=json.dumps(content).encode())
+    refused = {"ECOMM_STORE_PREFIX": prefix, "ECOMM_DATABRICKS_TOKEN": "not-the-token"}
+    done = ecomm("report", date, "-o", str(page), **refused)
+    assert done.returncode == 0, done.stderr
+    assert "Everything adds up" in page.read_text()
+    assert "4\u202f711" in page.read_text()

@@ -341,3 +341,8 @@ def test_changes_add_up():
     other = Changes((late,), Amount(3), Amount(4), {("b",): Amount(0, Decimal(2))})
     altered = {("a",): Amount(0, Decimal(1)), ("b",): Amount(0, Decimal(2))}
     assert one + other == Changes((late, late), Amount(4), Amount(6), altered)
+
+
+def test_a_damaged_file_is_named_first_whatever_its_rows_say():
+    day = Day("orders", DATE, manifest(3), source=Amount(3), extracted=Amount(1), damaged=("not what was written",))
+    assert "not what was written" in plan.problems_of_day(day)[0].message
