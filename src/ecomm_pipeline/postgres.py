@@ -5,7 +5,7 @@ Wraps psycopg2 (https://www.psycopg.org/docs/), which is imported only where it 
 
 from __future__ import annotations
 
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Thread
@@ -131,28 +131,29 @@ def interruptible(work: Callable[[list[Connection]], T], stop: Stop) -> T:
         except BaseException as error:  # noqa: BLE001 (it is raised in the main thread)
             done.set_exception(error)
 
-    worker = Thread(target=run, name="postgres", daemon=True)
-    worker.start()
+    Thread(target=run, name="postgres", daemon=True).start()
     try:
-        while worker.is_alive():  # in steps: not every platform interrupts a join for a signal
-            worker.join(1)
+        # Not Thread.join, which takes a thread for ended when a signal raises in it. In steps, because not every
+        # platform interrupts the wait for a signal.
+        while not done.done():
+            wait([done], 1)
     except BaseException:
         stop.reason = stop.reason or "stopped"
-        Thread(target=_cancel, args=(opened, worker), daemon=True).start()
-        worker.join(CANCEL_TIMEOUT)
+        Thread(target=_cancel, args=(opened, done), daemon=True).start()
+        wait([done], CANCEL_TIMEOUT)
         raise
     return done.result()
 
 
-def _cancel(opened: list[Connection], worker: Thread) -> None:
-    """Cancel until the worker has ended: a request that comes between two statements does nothing."""
+def _cancel(opened: list[Connection], done: Future[T]) -> None:
+    """Cancel until the work has ended: a request that comes between two statements does nothing."""
     import psycopg2
 
-    while worker.is_alive():
+    while not done.done():
         for connection in opened:
             with suppress(psycopg2.Error):  # it is being closed
                 connection.cancel()
-        worker.join(0.2)
+        wait([done], 0.2)
 
 
 # --- errors -----------------------------------------------------------------------------------------------------------
