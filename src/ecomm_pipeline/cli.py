@@ -75,9 +75,7 @@ def dlt_trigger(date: DateOption) -> None:
 @app.command()
 def gate(
     date: DateOption,
-    not_before: Annotated[
-        str, typer.Option(help="Time of the day after DATE in the business zone, or now.")
-    ] = "05:00",
+    not_before: Annotated[str, typer.Option(help="Time of the day after DATE in the business zone, or now.")] = "05:00",
 ) -> None:
     """Wait until a time of the day after DATE; a past one passes at once."""
     from ecomm_pipeline.clock import SystemClock

@@ -132,8 +132,7 @@ def test_cancel_stops_the_work_over_thrift(databricks: Databricks) -> None:
         timer = threading.Timer(1.0, cursor.cancel)
         timer.start()
         with pytest.raises(sql.exc.Error):
-            cursor.execute(ENDLESS)
-            cursor.fetchall()
+            cursor.execute(ENDLESS).fetchall()
         timer.join()
 
 

@@ -207,9 +207,7 @@ class Executor:
 
 def answer(content: Answer) -> Result:
     """Rows that needed no Spark, as a result of strings."""
-    cells = {
-        name: pa.array([row[at] for row in content.rows], pa.string()) for at, name in enumerate(content.columns)
-    }
+    cells = {name: pa.array([row[at] for row in content.rows], pa.string()) for at, name in enumerate(content.columns)}
     return Result(tuple((name, "string") for name in content.columns), pa.table(cells))
 
 

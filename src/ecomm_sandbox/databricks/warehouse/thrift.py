@@ -225,9 +225,7 @@ class ThriftService:
         """Schemas whose name matches the pattern (`%` and `_`)."""
         catalog, matches = self.executor.catalog, like(req.schemaName)
         rows = tuple((schema, catalog.name) for schema in catalog.schemas() if matches(schema))
-        return self._listed(
-            t.TGetSchemasResp, req, lambda _: answer(Answer(("TABLE_SCHEM", "TABLE_CATALOG"), rows))
-        )
+        return self._listed(t.TGetSchemasResp, req, lambda _: answer(Answer(("TABLE_SCHEM", "TABLE_CATALOG"), rows)))
 
     def GetTables(self, req: Any) -> Any:  # noqa: N802, ANN401 - as above
         """Tables and views by patterns, in JDBC's ten columns."""
