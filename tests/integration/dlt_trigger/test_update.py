@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.trial import wait_until
 
 from ecomm_pipeline.errors import (
     CredentialsError,
@@ -18,8 +18,6 @@ from ecomm_pipeline.errors import (
 
 if TYPE_CHECKING:
     from .conftest import Trial
-
-WaitUntil = Callable[[Callable[[], Any]], None]
 
 
 def test_an_update_is_started_waited_for_and_told_in_figures(trial: Trial) -> None:
@@ -48,7 +46,7 @@ def test_an_update_is_started_waited_for_and_told_in_figures(trial: Trial) -> No
     assert len(trial.ours()) == 1
 
 
-def test_kill_9_and_the_same_command_again_are_one_update(trial: Trial, wait_until: WaitUntil) -> None:
+def test_kill_9_and_the_same_command_again_are_one_update(trial: Trial) -> None:
     with trial.sandbox.fault("databricks", "update_queued", seconds=3, times=1):
         process = trial.start()
         wait_until(trial.started)
@@ -102,7 +100,7 @@ def test_a_failure_is_told_with_its_cause_and_place(trial: Trial) -> None:
     assert trial.record().failure_class == "upstream_failed"
 
 
-def test_an_update_that_somebody_cancels_over_there_is_not_tried_again(trial: Trial, wait_until: WaitUntil) -> None:
+def test_an_update_that_somebody_cancels_over_there_is_not_tried_again(trial: Trial) -> None:
     with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
         process = trial.start()
         wait_until(trial.started)
@@ -123,7 +121,7 @@ def test_missing_compute_may_be_tried_again(trial: Trial) -> None:
         trial.run()
 
 
-def test_sigterm_stops_the_update(trial: Trial, wait_until: WaitUntil) -> None:
+def test_sigterm_stops_the_update(trial: Trial) -> None:
     with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
         process = trial.start()
         wait_until(trial.started)
@@ -134,7 +132,7 @@ def test_sigterm_stops_the_update(trial: Trial, wait_until: WaitUntil) -> None:
     assert trial.record().outcome == "cancelled"
 
 
-def test_the_wait_for_a_turn_has_a_limit_and_leaves_others_alone(trial: Trial, wait_until: WaitUntil) -> None:
+def test_the_wait_for_a_turn_has_a_limit_and_leaves_others_alone(trial: Trial) -> None:
     trial.set(ECOMM_DLT_QUEUE_TIMEOUT="1")
     with trial.sandbox.fault("databricks", "update_queued", seconds=600, times=1):
         foreign = trial.begin()

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
+from tests.support.trial import wait_until
 
 from ecomm_pipeline.errors import (
     BadDataError,
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
     from .conftest import Site
 
-WaitUntil = Callable[[Callable[[], Any]], None]
 SALES = "agg_sales_kpi"
 
 
@@ -94,7 +93,7 @@ def test_a_stuck_job_ends_the_wait_and_the_same_command_finds_it_again(site: Sit
     assert site.jobs() == [left]
 
 
-def test_kill_9_and_the_same_command_again_are_one_refresh(site: Site, wait_until: WaitUntil) -> None:
+def test_kill_9_and_the_same_command_again_are_one_refresh(site: Site) -> None:
     with site.sandbox.fault("tableau", "stuck"):
         process = site.start()
         wait_until(site.queued)

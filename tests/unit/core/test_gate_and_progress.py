@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.virtual import VirtualClock
 
 from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.gate import wait_until
 from ecomm_pipeline.progress import Progress
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
-
-
-class Clock:
-    def __init__(self, instant):
-        self.instant = instant
-        self.slept = 0.0
-
-    def now(self):
-        return self.instant
-
-    def monotonic(self):
-        return self.instant.timestamp()
-
-    def sleep(self, seconds):
-        self.slept += seconds
-        self.instant += timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize(
@@ -40,15 +25,15 @@ class Clock:
     ],
 )
 def test_the_gate_opens_at_five_on_the_day_after(now, waits):
-    clock = Clock(now)
+    clock = VirtualClock(now)
     wait_until(BusinessDate(date(2026, 1, 2)), time(5), TZ, clock)
-    assert clock.slept == waits
+    assert clock.seconds == waits
 
 
 def test_the_gate_can_be_told_to_open_at_once():
-    clock = Clock(datetime(2026, 1, 2, 3, tzinfo=UTC))
+    clock = VirtualClock(datetime(2026, 1, 2, 3, tzinfo=UTC))
     wait_until(BusinessDate(date(2026, 1, 2)), None, TZ, clock)
-    assert clock.slept == 0
+    assert clock.seconds == 0
 
 
 def test_progress_rewrites_one_line_on_a_terminal_and_clears_it():
@@ -56,7 +41,7 @@ def test_progress_rewrites_one_line_on_a_terminal_and_clears_it():
         def isatty(self):
             return True
 
-    stream, clock = Terminal(), Clock(datetime(2026, 1, 1, tzinfo=UTC))
+    stream, clock = Terminal(), VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
     with Progress("extractor orders", clock, stream) as progress:
         for step in range(5):
             clock.sleep(1)
@@ -71,7 +56,7 @@ def test_progress_is_silent_between_two_redraws():
         def isatty(self):
             return True
 
-    stream, clock = Terminal(), Clock(datetime(2026, 1, 1, tzinfo=UTC))
+    stream, clock = Terminal(), VirtualClock(datetime(2026, 1, 1, tzinfo=UTC))
     progress = Progress("x", clock, stream)
     for _ in range(100):
         clock.sleep(0.01)

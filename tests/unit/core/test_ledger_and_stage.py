@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.virtual import Objects
 
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import BadDataError, CancelledError, NotReconciledError, UnavailableError
@@ -18,29 +19,6 @@ from ecomm_pipeline.stage import run_stage
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
 RUN = "20260102T180000Z-1f3a"
 DAY = BusinessDate(date(2026, 1, 2))
-
-
-class Objects:
-    """A bucket in memory, with what the ledger needs of `Store`; it can be told to refuse writing."""
-
-    def __init__(self):
-        self.content: dict[str, bytes] = {}
-        self.refuse = False
-
-    def get(self, key):
-        return self.content.get(key)
-
-    def get_all(self, keys):
-        return [self.content.get(key) for key in keys]
-
-    def put_all(self, objects):
-        if self.refuse:
-            message = "the bucket is full"
-            raise UnavailableError(message)
-        self.content.update(objects)
-
-    def keys(self, folder):
-        return sorted(key for key in self.content if key.startswith(f"{folder}/"))
 
 
 class FakeClock:
@@ -167,7 +145,7 @@ def test_the_ledger_shows_a_stage_while_it_runs(objects):
 
 def test_when_the_ledger_cannot_be_closed_the_cause_of_the_failure_is_still_what_is_raised(objects):
     def work(_):
-        objects.refuse = True
+        objects.refusal = UnavailableError("the bucket is full")
         message = "the real cause"
         raise BadDataError(message)
 
@@ -177,7 +155,7 @@ def test_when_the_ledger_cannot_be_closed_the_cause_of_the_failure_is_still_what
 
 def test_a_success_that_cannot_be_recorded_is_no_success(objects):
     def work(_):
-        objects.refuse = True
+        objects.refusal = UnavailableError("the bucket is full")
 
     with pytest.raises(UnavailableError, match="full"):
         do(objects, work)

@@ -6,12 +6,13 @@ import os
 import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.virtual import BEGAN, Objects, VirtualClock
 
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.dlt_trigger.plan import Event, Key, Update
@@ -25,44 +26,9 @@ from ecomm_pipeline.stage import run_stage
 
 RUN = "20260102T180000Z-1f3a"
 DATES = DateRange(BusinessDate(date(2026, 1, 2)), BusinessDate(date(2026, 1, 2)))
-BEGAN = datetime(2026, 1, 2, 18, tzinfo=UTC)
 KEY = Key(RUN, str(DATES))
 GOOD = ((2, "CREATED"), (3, "WAITING_FOR_RESOURCES"), (5, "INITIALIZING"), (10, "RUNNING"), (0, "COMPLETED"))
 BAD = (*GOOD[:-1], (0, "FAILED"))
-
-
-class VirtualClock:
-    """Time that passes only when somebody sleeps; at an instant, it can do something."""
-
-    def __init__(self):
-        self.seconds = 0.0
-        self.alarms: list[tuple[float, object]] = []
-
-    def now(self):
-        return BEGAN + timedelta(seconds=self.seconds)
-
-    def monotonic(self):
-        return self.seconds
-
-    def sleep(self, seconds):
-        self.seconds += seconds
-        due = [alarm for alarm in self.alarms if alarm[0] <= self.seconds]
-        self.alarms = [alarm for alarm in self.alarms if alarm not in due]
-        for _, action in due:
-            action()
-
-
-class Objects:
-    """A bucket in memory."""
-
-    def __init__(self):
-        self.content = {}
-
-    def get(self, key):
-        return self.content.get(key)
-
-    def put_all(self, objects):
-        self.content.update(objects)
 
 
 @dataclass

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.support.virtual import Objects, VirtualClock
 
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import (
@@ -34,40 +35,6 @@ COMMIT = BEGAN - timedelta(minutes=1)
 SALES, PRODUCTS, CUSTOMERS = (
     Target("datasource", name, (f"agg_{name}_kpi",)) for name in ("sales", "product", "customer")
 )
-
-
-class VirtualClock:
-    """Time that passes only when somebody sleeps; at an instant, it can do something."""
-
-    def __init__(self):
-        self.seconds = 0.0
-        self.alarms = []
-
-    def now(self):
-        return BEGAN + timedelta(seconds=self.seconds)
-
-    def monotonic(self):
-        return self.seconds
-
-    def sleep(self, seconds):
-        self.seconds += seconds
-        due = [alarm for alarm in self.alarms if alarm[0] <= self.seconds]
-        self.alarms = [alarm for alarm in self.alarms if alarm not in due]
-        for _, action in due:
-            action()
-
-
-class Objects:
-    """A bucket in memory."""
-
-    def __init__(self):
-        self.content = {}
-
-    def get(self, key):
-        return self.content.get(key)
-
-    def put_all(self, objects):
-        self.content.update(objects)
 
 
 @dataclass
@@ -144,7 +111,7 @@ class Stage:
     """A run of the stage; it can be run again, as a new process would."""
 
     def __init__(self, *targets, **limits):
-        self.clock = VirtualClock()
+        self.clock = VirtualClock(BEGAN)
         self.site = Site(self.clock)
         self.bucket = Objects()
         self.targets = list(targets) or [SALES]
