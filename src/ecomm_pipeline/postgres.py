@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Place", "connect", "explain", "explain_connection", "interruptible", "session_settings"]
 
 CANCEL_TIMEOUT: Final = 10.0
-"""Seconds that a signal waits for Postgres to let go: well below a pod's 30 until it is killed."""
+"""Seconds that a signal waits for Postgres and the store to let go: well below a pod's 30 until it is killed."""
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""What the extractor decides: the SQL it sends, the name of the next file, what a Postgres error means.
+"""What the extractor decides: the SQL it sends, the name of the next file, what of a table is not as it should be.
 
 Pure: text and values in, text and values out.
 """
@@ -11,17 +11,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.contract import UPDATED_AT, differences
-from ecomm_pipeline.errors import (
-    BadDataError,
-    CancelledError,
-    CredentialsError,
-    EcommError,
-    MissingSourceError,
-    TimedOutError,
-    UnavailableError,
-)
+from ecomm_pipeline.errors import BadDataError
 from ecomm_pipeline.ledger import Finding
 from ecomm_pipeline.manifest import Column, Manifest
+from ecomm_pipeline.postgres import Place, session_settings
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -37,8 +30,6 @@ __all__ = [
     "catalog_findings",
     "check_columns",
     "copy_statement",
-    "explain",
-    "explain_connection",
     "manifest_findings",
     "newest_statement",
     "next_part",
@@ -49,33 +40,16 @@ __all__ = [
 
 _TIMESTAMPTZ: Final = re.compile(r"timestamp(\(\d\))? with time zone")
 _PART: Final = re.compile(r"part-(\d{5,})\.csv(\.gz)?")
-_EXCERPT: Final = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(Place):
     """The table that is read, and where; what error messages name."""
-
-    host: str
-    port: int
-    database: str
-    user: str
-    schema: str
-    table: str
-
-    @property
-    def server(self) -> str:
-        """The server as `host:port`."""
-        return f"{self.host}:{self.port}"
 
     @property
     def relation(self) -> str:
         """The table as SQL writes it, quoted."""
         return f"{quote(self.schema)}.{quote(self.table)}"
-
-    def __str__(self) -> str:
-        """Name the table for people."""
-        return f"{self.schema}.{self.table} in {self.database} on {self.server}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,22 +78,6 @@ def quote(name: str) -> str:
 
 # --- SQL --------------------------------------------------------------------------------------------------------------
 
-_FIXED: Final = {
-    # What COPY writes must not depend on how the role, the database or the server is configured.
-    "TimeZone": "'UTC'",
-    "DateStyle": "'ISO, YMD'",
-    "IntervalStyle": "'postgres'",
-    "bytea_output": "'hex'",
-    "extra_float_digits": "3",
-    "lc_monetary": "'C'",
-    # An empty search path: types are written with their schema, and no function or operator can be put in our way.
-    "search_path": "''",
-    # A row-level policy that hides rows becomes an error; otherwise the extract would lack them without a word.
-    "row_security": "off",
-    # Two extracts of the same rows are the same bytes, even while somebody else scans the table.
-    "synchronize_seqscans": "off",
-}
-
 COLUMNS_STATEMENT: Final = """
 SELECT a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, c.relkind IN ('r', 'p'),
        EXISTS (SELECT FROM pg_catalog.pg_index i
@@ -146,15 +104,11 @@ def opening_statements(source: Source, *, statement_timeout: int, lock_timeout: 
 
     They end with a lock that keeps readers and writers free but schema changes out. It is taken before the snapshot
     is: TRUNCATE and table rewrites ignore snapshots, so one that came in between would leave an empty table to read.
-    SET LOCAL, because a pooler in transaction mode gives the session to others afterwards.
     """
-    limits = {
-        "statement_timeout": f"'{statement_timeout}s'",
-        "lock_timeout": f"'{lock_timeout}s'",
-        "idle_in_transaction_session_timeout": f"'{statement_timeout}s'",
-    }
-    settings = [f"SET LOCAL {name} = {value}" for name, value in (_FIXED | limits).items()]
-    return "; ".join([*settings, f"LOCK TABLE {source.relation} IN ACCESS SHARE MODE"])
+    settings = session_settings(
+        statement_timeout=statement_timeout, lock_timeout=lock_timeout, idle_timeout=statement_timeout
+    )
+    return f"{settings}; LOCK TABLE {source.relation} IN ACCESS SHARE MODE"
 
 
 def newest_statement(source: Source, window: Window) -> str:
@@ -238,114 +192,3 @@ def _drift(message: str) -> Finding:
 
 def _finding(kind: str, message: str) -> Finding:
     return Finding(priority="P3", kind=kind, message=message)
-
-
-# --- errors -----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Meaning:
-    """What an error of Postgres means to us. `what` and `next_step` are formatted with the `Source` as `s`."""
-
-    error: type[EcommError]
-    what: str
-    next_step: str
-
-
-_AGAIN: Final = "the same command may be run again"
-_UNREACHABLE = _Meaning(UnavailableError, "cannot reach Postgres at {s.server}", f"check that it is up; {_AGAIN}")
-_DROPPED = _Meaning(UnavailableError, "Postgres at {s.server} ended the connection", f"check its log; {_AGAIN}")
-_BUSY = _Meaning(UnavailableError, "Postgres at {s.server} cannot take the work now", _AGAIN)
-_PASSWORD = _Meaning(
-    CredentialsError,
-    "Postgres at {s.server} refused the user {s.user}",
-    "check ECOMM_POSTGRES_USER, ECOMM_POSTGRES_PASSWORD and pg_hba.conf",
-)
-_NO_DATABASE = _Meaning(
-    MissingSourceError, "the database {s.database} does not exist on {s.server}", "check ECOMM_POSTGRES_DATABASE"
-)
-_NO_TABLE = _Meaning(MissingSourceError, "the table {s} does not exist", "check ECOMM_TABLES and ECOMM_POSTGRES_SCHEMA")
-_NO_PERMISSION = _Meaning(
-    CredentialsError,
-    "{s.user} may not read all of {s}",
-    "GRANT USAGE ON SCHEMA and SELECT ON the table; BYPASSRLS where it has row-level policies",
-)
-_BROKEN = _Meaning(BadDataError, "{s} cannot be copied", "mend the table's data or definition")
-
-_BY_CODE: Final[dict[str, _Meaning]] = {
-    "08": _DROPPED,
-    "0A": _BROKEN,
-    "22": _BROKEN,
-    "25006": _BROKEN,  # a view that writes
-    "25P03": _Meaning(TimedOutError, "the transaction on {s} was idle for too long", _AGAIN),
-    "25P04": _Meaning(TimedOutError, "the transaction on {s} reached transaction_timeout", "raise it for {s.user}"),
-    "28": _PASSWORD,
-    "3D000": _NO_DATABASE,
-    "3F000": _NO_TABLE,
-    "40001": _Meaning(
-        UnavailableError,
-        "the replica {s.server} ended the read of {s.table}: it conflicts with recovery",
-        f"set hot_standby_feedback or read from the primary; {_AGAIN}",
-    ),
-    "40P01": _BUSY,
-    "42501": _NO_PERMISSION,
-    "42P01": _NO_TABLE,
-    "42": _BROKEN,
-    "53": _BUSY,
-    "55P03": _Meaning(
-        TimedOutError,
-        "{s} stayed locked for longer than ECOMM_EXTRACTOR_LOCK_TIMEOUT",
-        f"end the migration that holds it (pg_locks); {_AGAIN}",
-    ),
-    "57014": _Meaning(
-        TimedOutError,
-        "reading {s} took longer than ECOMM_EXTRACTOR_STATEMENT_TIMEOUT",
-        "look for a missing index on updated_at, or raise the limit",
-    ),
-    "57": _DROPPED,
-    "58": _BUSY,
-    "XX001": _BROKEN,
-    "XX002": _BROKEN,
-}
-"""By SQLSTATE, or by its first two characters, which are its class.
-
-Upstream: https://www.postgresql.org/docs/current/errcodes-appendix.html.
-"""
-
-_UNEXPECTED = _Meaning(EcommError, "Postgres failed on {s}", "report it with this line")
-_CANCELLED = _Meaning(CancelledError, "somebody cancelled the read of {s} in Postgres", _AGAIN)
-
-_WHILE_CONNECTING: Final[tuple[tuple[str, _Meaning], ...]] = (
-    ("authentication failed", _PASSWORD),
-    ("no password supplied", _PASSWORD),
-    ("pg_hba.conf", _PASSWORD),
-    ("not permitted to log in", _PASSWORD),
-    ("permission denied for database", _NO_PERMISSION),
-    ('role "', _PASSWORD),
-    ('database "', _NO_DATABASE),
-    ("too many", _BUSY),
-    ("remaining connection slots", _BUSY),
-    ("the database system is", _BUSY),
-)
-"""libpq gives no SQLSTATE for a connection that failed, only text: the first line whose words it holds decides."""
-
-
-def explain_connection(source: Source, text: str) -> EcommError:
-    """Put a failed attempt to connect into our words; `text` is what libpq says."""
-    meaning = next((meaning for words, meaning in _WHILE_CONNECTING if words in text), _UNREACHABLE)
-    return _error(source, meaning, text)
-
-
-def explain(source: Source, code: str | None, text: str) -> EcommError:
-    """Put an error of Postgres into our words: `code` is its SQLSTATE (None from libpq itself), `text` its message."""
-    if code is None:
-        return _error(source, _DROPPED, text)
-    if code == "57014" and "user request" in text:
-        return _error(source, _CANCELLED, text)
-    meaning = _BY_CODE.get(code) or _BY_CODE.get(code[:2]) or _UNEXPECTED
-    return _error(source, meaning, f"{text} ({code})")
-
-
-def _error(source: Source, meaning: _Meaning, text: str) -> EcommError:
-    what, next_step = (words.format(s=source) for words in (meaning.what, meaning.next_step))
-    return meaning.error(f"{what}: {' '.join(text.split())[:_EXCERPT]}", next_step=next_step)

@@ -3,20 +3,15 @@
 Memory does not depend on the size: a 256 KiB buffer, and the upload's few parts. What dies half-way leaves no object:
 an error ends the multipart upload, and one that a killed process left open is ended by the next try of the same run, or
 by a later run of the same table and date.
-
-The work is in a thread of its own, because a signal's handler runs between two steps of Python in the main thread, and
-psycopg2 waits in C, for as long as Postgres is silent.
 """
 
 from __future__ import annotations
 
 import hashlib
 import io
-from concurrent.futures import Future, wait
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import psycopg2
@@ -24,6 +19,7 @@ import psycopg2
 from ecomm_pipeline.errors import CredentialsError, UnavailableError
 from ecomm_pipeline.extractor import plan
 from ecomm_pipeline.manifest import ExtractFile, Manifest, ManifestWindow
+from ecomm_pipeline.postgres import connect, explain, interruptible
 from ecomm_pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -37,7 +33,6 @@ if TYPE_CHECKING:
     from ecomm_pipeline.dates import Window
     from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.settings import ExtractorSettings
-    from ecomm_pipeline.settings import Postgres as PostgresSettings
     from ecomm_pipeline.stage import StageContext
 
 __all__ = ["extract"]
@@ -46,8 +41,6 @@ BUFFER: Final = 256 * 1024
 """Bytes of CSV that are collected before they are compressed: COPY gives one row at a time."""
 SAMPLE: Final = 16
 """One block in so many is looked through for the estimate of rows; it takes 0.3 % of an extraction."""
-CANCEL_TIMEOUT: Final = 10.0
-"""Seconds that a signal waits for Postgres and the store to let go: well below a pod's 30 until it is killed."""
 
 
 def extract(context: StageContext, settings: ExtractorSettings) -> None:
@@ -67,7 +60,7 @@ def extract(context: StageContext, settings: ExtractorSettings) -> None:
         return
     began = context.clock.monotonic()
     window = date.window(context.tz, timedelta(seconds=settings.extractor.lookback))
-    manifest = _interruptible(lambda opened: _extract(context, settings, table, window, opened))
+    manifest = interruptible(lambda opened: _extract(context, settings, table, window, opened), context.stop)
     context.store.put(key, manifest.to_json())
     _report(context.record, manifest, key)
     _report_speed(context.record, context.clock.monotonic() - began)
@@ -78,39 +71,6 @@ def _extract(
 ) -> Manifest:
     with _transaction(context, settings, table, opened) as (cursor, source):
         return _copy_window(context, settings, cursor, source, window)
-
-
-def _interruptible(work: Callable[[list[Connection]], Manifest]) -> Manifest:
-    """Do `work` in a thread; what a signal raises here cancels what Postgres does on the connections it `opened`."""
-    opened: list[Connection] = []
-    done: Future[Manifest] = Future()
-
-    def run() -> None:
-        try:
-            done.set_result(work(opened))
-        except BaseException as error:  # noqa: BLE001 (it is raised in the main thread)
-            done.set_exception(error)
-
-    Thread(target=run, name="extractor", daemon=True).start()
-    try:
-        # Not Thread.join, which takes a thread for ended when a signal raises in it. In steps, because not every
-        # platform interrupts the wait for a signal.
-        while not done.done():
-            wait([done], 1)
-    except BaseException:
-        Thread(target=_cancel, args=(opened, done), daemon=True).start()
-        wait([done], CANCEL_TIMEOUT)
-        raise
-    return done.result()
-
-
-def _cancel(opened: list[Connection], done: Future[Manifest]) -> None:
-    """Cancel until the work has ended: a request that comes between two statements does nothing."""
-    while not done.done():
-        for connection in opened:
-            with suppress(psycopg2.Error):  # it is being closed
-                connection.cancel()
-        wait([done], 0.2)
 
 
 def _report(record: Record, manifest: Manifest, key: str) -> None:
@@ -150,7 +110,7 @@ def _transaction(
     opening = plan.opening_statements(
         source, statement_timeout=limits.statement_timeout, lock_timeout=limits.lock_timeout
     )
-    connection = _connect(postgres, source, plan.application_name(table, context.dates.only, context.run_id))
+    connection = connect(postgres, source, plan.application_name(table, context.dates.only, context.run_id))
     opened.append(connection)
     try:
         context.stop.check()
@@ -160,31 +120,9 @@ def _transaction(
             cursor.execute(opening)
             yield cursor, source
     except psycopg2.Error as error:
-        raise plan.explain(source, error.pgcode, error.diag.message_primary or str(error)) from error
+        raise explain(source, error.pgcode, error.diag.message_primary or str(error)) from error
     finally:
         connection.close()
-
-
-def _connect(postgres: PostgresSettings, source: plan.Source, name: str) -> Connection:
-    try:
-        return psycopg2.connect(
-            host=postgres.host,
-            port=postgres.port,
-            dbname=postgres.database,
-            user=postgres.user,
-            password=postgres.password.get_secret_value(),
-            sslmode=postgres.sslmode,
-            connect_timeout=postgres.connect_timeout,
-            application_name=name,
-            client_encoding="UTF8",
-            # A server that went away without a word is noticed within 90 s.
-            keepalives=1,
-            keepalives_idle=30,
-            keepalives_interval=10,
-            keepalives_count=6,
-        )
-    except psycopg2.Error as error:
-        raise plan.explain_connection(source, str(error)) from error
 
 
 def _copy_window(

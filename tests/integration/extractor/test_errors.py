@@ -141,7 +141,7 @@ def test_an_updated_at_without_a_zone(shop: Shop) -> None:
 
 def test_what_is_no_table(shop: Shop) -> None:
     shop.sql("CREATE SEQUENCE t")
-    fails(shop, BadDataError, "cannot be copied")
+    fails(shop, BadDataError, "cannot be read")
 
 
 def test_a_value_that_cannot_be_computed(shop: Shop) -> None:
