@@ -61,7 +61,7 @@ bench-extract: ## The extractor against psql COPY and its peers
 	$(BIN)/python benchmarks/bench_extract.py --write
 bench-run: ## One day and 31 days on a warm sandbox, by stage; the demo; start-up times
 	@tools/setup bench
-	$(BIN)/python benchmarks/bench_run.py --write
+	$(BIN)/python benchmarks/bench_run.py --write --demo
 
 .PHONY: clean
 clean: ## End the sandbox and remove what was made; caches and .venv stay
