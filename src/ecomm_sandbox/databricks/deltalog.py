@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +103,8 @@ def _state(metadata: dict[str, Any], version: int, modified: int) -> TableState:
     )
 
 
-def change_column(table: Path, column: str, *, nullable: bool | None = None, comment: str | None = None) -> None:
-    """Commit a column's new nullability or comment; what holds in the data already is not checked here.
+def change_columns(table: Path, *, required: tuple[str, ...] = (), comments: Mapping[str, str] | None = None) -> None:
+    """Commit, in one version, which columns become NOT NULL and new comments; the data are not checked here.
 
     Spark has no statement that makes a column NOT NULL in Delta, and its COMMENT takes a third of a second a column.
     A commit is a new file of the log that must not exist yet, so a concurrent commit is never overwritten.
@@ -114,12 +114,11 @@ def change_column(table: Path, column: str, *, nullable: bool | None = None, com
         version = versions(table)[-1]
         metadata = _metadata(table / "_delta_log", versions(table))
         schema = json.loads(metadata["schemaString"])
-        entry = next((item for item in schema["fields"] if item["name"].lower() == column.lower()), None)
-        if entry is None:
-            raise KeyError(column)
-        if nullable is not None:
-            entry["nullable"] = nullable
-        if comment is not None:
+        entries = {item["name"].lower(): item for item in schema["fields"]}
+        for column in required:
+            entries[column.lower()]["nullable"] = False
+        for column, comment in (comments or {}).items():
+            entry = entries[column.lower()]
             entry["metadata"] = {**(entry.get("metadata") or {}), "comment": comment}
         changed = {**metadata, "schemaString": json.dumps(schema)}
         if changed == metadata or _commit(table / "_delta_log", version + 1, changed):

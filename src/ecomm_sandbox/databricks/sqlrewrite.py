@@ -71,6 +71,14 @@ class Cursor:
             self.at += 1
         return found
 
+    def string(self) -> str:
+        """The value of a string literal, stepped over; empty when none comes next."""
+        token = self.peek()
+        if token is None or token.kind != "string":
+            return ""
+        self.at += 1
+        return sqltext.string_value(token.text)
+
     def group(self) -> list[Token]:
         """The tokens between a parenthesis that comes next and its partner; empty when none comes."""
         if not self.take("("):
@@ -128,21 +136,23 @@ class Dialect:
             return None
         if cursor.take("COLUMN"):
             *table, column = cursor.name()
-            return self._comment_column(table, column, cursor, session) if cursor.take("IS") else None
+            return self._comment_columns(table, {column: cursor.string()}, session) if cursor.take("IS") else None
         return None
 
-    def _comment_column(self, table: list[str], column: str, cursor: Cursor, session: SparkSession) -> Run | Answer:
-        value = cursor.peek()
-        comment = sqltext.string_value(value.text) if value and value.kind == "string" else ""
+    def _comment_columns(self, table: list[str], comments: dict[str, str], session: SparkSession) -> Run | Answer:
         schema, name = self._resolve(table, session)
         folder = self.catalog.folder(schema, name)
         if deltalog.read(folder) is None:  # a view, or nothing: Spark says what is wrong
-            literal = sqltext.quote_string(comment)
-            return Run((f"ALTER TABLE {_render(table)} ALTER COLUMN {sqltext.quote_name(column)} COMMENT {literal}",))
+            changes = ", ".join(
+                f"{sqltext.quote_name(column)} COMMENT {sqltext.quote_string(comment)}"
+                for column, comment in comments.items()
+            )
+            return Run((f"ALTER TABLE {_render(table)} ALTER COLUMN {changes}",))
         try:
-            deltalog.change_column(folder, column, comment=comment)
+            deltalog.change_columns(folder, comments=comments)
         except KeyError:
-            return Run((f"SELECT {sqltext.quote_name(column)} FROM {_render(table)} LIMIT 0",))
+            columns = ", ".join(map(sqltext.quote_name, comments))
+            return Run((f"SELECT {columns} FROM {_render(table)} LIMIT 0",))
         return Answer()
 
     def _alter(self, cursor: Cursor, _sql: str, session: SparkSession) -> Run | Answer | None:
@@ -168,7 +178,12 @@ class Dialect:
         if column and cursor.take("SET", "NOT", "NULL"):
             return self._set_not_null(table, column, session)
         if column and cursor.take("COMMENT"):
-            return self._comment_column(table, column, cursor, session)
+            comments = {column: cursor.string()}
+            while cursor.take(","):
+                column = cursor.name()[-1]
+                cursor.take("COMMENT")
+                comments[column] = cursor.string()
+            return self._comment_columns(table, comments, session)
         return None
 
     @staticmethod
@@ -226,7 +241,7 @@ class Dialect:
         check = f"SELECT {none} FROM {target} WHERE {quoted} IS NULL"
         schema, name = self._resolve(table, session)
         folder = self.catalog.folder(schema, name)
-        return Run((check,), then=lambda: deltalog.change_column(folder, column, nullable=False))
+        return Run((check,), then=lambda: deltalog.change_columns(folder, required=(column,)))
 
     def _create(self, cursor: Cursor, sql: str, session: SparkSession) -> Run | Answer | None:
         cursor.take("CREATE")
