@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,8 @@ MARKER: Final = "ECOMM_SANDBOX_PROCESS"
 """Variable that all processes of a service carry: `{home}:{service}`."""
 
 _started: list[subprocess.Popen[bytes]] = []
+_lock = threading.Lock()
+"""Services are started, and waited for, by several threads at once."""
 """Kept, because a collected Popen of a living process warns, and is no longer reaped."""
 
 
@@ -42,7 +45,8 @@ def start(
             start_new_session=True,
             user=user,
         )
-    _started.append(process)
+    with _lock:
+        _started.append(process)
     return process
 
 
@@ -108,6 +112,5 @@ def _send(process: tuple[int, int], how: int) -> bool:
 
 
 def _reap() -> None:
-    for process in list(_started):
-        if process.poll() is not None:
-            _started.remove(process)
+    with _lock:
+        _started[:] = [process for process in list(_started) if process.poll() is None]
