@@ -24,9 +24,9 @@ MARKER: Final = "ECOMM_SANDBOX_PROCESS"
 """Variable that all processes of a service carry: `{home}:{service}`."""
 
 _started: list[subprocess.Popen[bytes]] = []
+"""Kept, because a collected Popen of a living process warns, and is no longer reaped."""
 _lock = threading.Lock()
 """Services are started, and waited for, by several threads at once."""
-"""Kept, because a collected Popen of a living process warns, and is no longer reaped."""
 
 
 def start(
