@@ -167,9 +167,9 @@ def information(catalog: Catalog, relation: Relation) -> str:
         f"Created Time: {_time(state.created_ms):%a %b %d %H:%M:%S UTC %Y}",
         f"Type: {relation.kind}",
         *([] if view else ["Provider: delta"]),
-        *([f"Comment: {state.comment}"] if state.comment else []),
         *([f"Location: {relation.location}"] if relation.location else []),
         *([f"View Text: {relation.view_text}"] if relation.view_text else []),
+        *([f"Comment: {state.comment}"] if state.comment else []),  # last: dbt takes all up to the schema for it
         "Schema: root",
         *(
             f" |-- {column.name}: {type_text(column.json_type)} (nullable = {str(column.nullable).lower()})"

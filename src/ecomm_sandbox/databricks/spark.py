@@ -6,6 +6,7 @@ put on the class path from there on later starts, which then need no network.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from ecomm_sandbox.databricks.errors import SandboxError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from pyspark.sql import SparkSession
 
@@ -34,6 +35,8 @@ EXCLUDED_JARS = (
     "org.apache.spark:*",
 )
 MINIMUM_JAVA = 17
+# More than the parts a query is cut into, so that a long statement cannot hold up all the others.
+TASK_SLOTS = 4
 
 # What made small data quick, measured on 2 cores: one shuffle partition and one Delta snapshot partition (a third of
 # each statement), no UI, no checksum files beside checkpoints, code generation only where a stage is worth it.
@@ -49,6 +52,8 @@ SETTINGS: Mapping[str, str] = {
     "spark.sql.legacy.keepCommandOutputSchema": "true",  # Databricks still calls the column `databaseName`
     "spark.sql.shuffle.partitions": "1",
     "spark.default.parallelism": "2",
+    "spark.sql.leafNodeDefaultParallelism": "2",
+    "spark.scheduler.mode": "FAIR",
     # Generated code pays for itself from some 100,000 rows on; before that compiling it is most of a statement.
     "spark.sql.codegen.wholeStage": "false",
     "spark.sql.codegen.factoryMode": "NO_CODEGEN",
@@ -161,7 +166,7 @@ def build_session(
     from pyspark.sql import SparkSession
 
     ivy.mkdir(parents=True, exist_ok=True)
-    builder = SparkSession.builder.master("local[2]").appName("ecomm-sandbox")
+    builder = SparkSession.builder.master(f"local[{TASK_SLOTS}]").appName("ecomm-sandbox")
     options = {"spark.driver.extraJavaOptions": " ".join(JVM_OPTIONS)}
     for key, value in {**SETTINGS, **options, **(settings or {})}.items():
         builder = builder.config(key, value)
@@ -203,6 +208,23 @@ def new_session(spark: SparkSession, catalog: str) -> SparkSession:
     session = spark.newSession()
     alias_catalog(session, catalog)
     return session
+
+
+@contextlib.contextmanager
+def cancellable(spark: SparkSession, name: str) -> Iterator[None]:
+    """The jobs that this thread starts inside can be ended by `cancel_jobs(spark, name)`."""
+    context = spark.sparkContext
+    context.setJobGroup(name, name, interruptOnCancel=True)
+    try:
+        yield
+    finally:
+        for key in ("spark.jobGroup.id", "spark.job.description", "spark.job.interruptOnCancel"):
+            context.setLocalProperty(key, None)
+
+
+def cancel_jobs(spark: SparkSession, name: str) -> None:
+    """End the jobs of `cancellable(…, name)`, those included that its thread is only about to start."""
+    spark.sparkContext._jsc.sc().cancelJobGroupAndFutureJobs(name)  # noqa: SLF001 - pyspark does not show this one
 
 
 def java(spark: SparkSession) -> Any:  # noqa: ANN401 - a py4j proxy has no type

@@ -129,11 +129,23 @@ def test_cancel_stops_the_work_over_rest(databricks: Databricks) -> None:
 
 def test_cancel_stops_the_work_over_thrift(databricks: Databricks) -> None:
     with closing(connect(databricks)) as connection, closing(connection.cursor()) as cursor:
-        timer = threading.Timer(1.0, cursor.cancel)
+        timer = threading.Timer(6.0, cursor.cancel)  # the connector knows the statement after its first five seconds
         timer.start()
         with pytest.raises(sql.exc.Error):
             cursor.execute(ENDLESS).fetchall()
         timer.join()
+
+
+def test_a_long_statement_does_not_hold_up_others_and_ends_with_its_session(databricks: Databricks) -> None:
+    connection = connect(databricks)
+    cursor = connection.cursor()
+    cursor.execute_async(ENDLESS)
+    assert databricks.rows("SELECT count(*) FROM range(1000)") == [["1000"]]
+    assert cursor.is_query_pending()
+    connection.close()
+    began = time.monotonic()
+    assert databricks.rows("SELECT count(*) FROM range(2000000)") == [["2000000"]]
+    assert time.monotonic() - began < 10
 
 
 def test_a_statement_may_be_cancelled_by_its_timeout(databricks: Databricks) -> None:

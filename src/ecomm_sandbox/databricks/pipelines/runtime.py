@@ -22,7 +22,7 @@ from ecomm_sandbox.databricks.pipelines.expectations import Observer
 from ecomm_sandbox.databricks.pipelines.failures import described
 from ecomm_sandbox.databricks.pipelines.graph import CdcFlow, Dataset, Declarations, Flow, Graph, PipelineSourceError
 from ecomm_sandbox.databricks.pipelines.session import PipelineSession, active, install, table_names
-from ecomm_sandbox.databricks.spark import new_session
+from ecomm_sandbox.databricks.spark import cancel_jobs, cancellable, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -104,7 +104,7 @@ class Update:
         self.catalog, self.landing, self.faults = catalog, landing, faults
         self.folder, self.spec, self.options, self.report = folder, spec, options, report
         self.cancelled = threading.Event()
-        self.tag = f"update-{time.time_ns()}"
+        self.job_group = f"update-{time.time_ns()}"
         base = new_session(spark, catalog.name)
         for key, value in (spec.get("configuration") or {}).items():
             base.conf.set(key, str(value))
@@ -153,7 +153,7 @@ class Update:
     def stop(self) -> None:
         """End the flows that run, and start no more."""
         self.cancelled.set()
-        self.session.sparkContext.cancelJobsWithTag(self.tag)
+        cancel_jobs(self.session, self.job_group)
         for query in list(self._queries):
             query.stop()
 
@@ -318,7 +318,7 @@ class Update:
         rows = evaluation.observer.written(_in_order(frame, schema))
         writer = rows.write.format("delta").mode("append")
         writer = writer.option("txnAppId", str(evaluation.folder)).option("txnVersion", 1)
-        self._tagged(lambda: writer.save(str(self.tables.path(dataset))))
+        self._cancellable(lambda: writer.save(str(self.tables.path(dataset))))
         done.parent.mkdir(parents=True, exist_ok=True)
         done.touch()
         return {"num_output_rows": deltalog.last_output_rows(self.tables.path(dataset)) or 0}
@@ -329,17 +329,13 @@ class Update:
         writer = _in_order(frame, schema).write.format("delta").mode("overwrite")
         if not tables.same_columns(path, schema):
             writer = writer.option("overwriteSchema", "true")
-        self._tagged(lambda: writer.save(str(path)))
+        self._cancellable(lambda: writer.save(str(path)))
         evaluation.observer.collect_batch()
         return {"num_output_rows": deltalog.last_output_rows(path) or 0}
 
-    def _tagged(self, work: Callable[[], None]) -> None:
-        context = self.session.sparkContext
-        context.addJobTag(self.tag)
-        try:
+    def _cancellable(self, work: Callable[[], None]) -> None:
+        with cancellable(self.session, self.job_group):
             work()
-        finally:
-            context.removeJobTag(self.tag)
 
     def _await(self, query: StreamingQuery, observer: Observer) -> None:
         self._queries.add(query)

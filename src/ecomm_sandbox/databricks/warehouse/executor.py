@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 
 from ecomm_sandbox.databricks import deltalog, sqltext
-from ecomm_sandbox.databricks.spark import new_session
+from ecomm_sandbox.databricks.spark import cancel_jobs, cancellable, new_session
 from ecomm_sandbox.databricks.sqlrewrite import SESSION_SETTINGS, Answer, Dialect
 
 if TYPE_CHECKING:
@@ -152,7 +152,7 @@ class Executor:
     def cancel(self, statement: Statement) -> None:
         """End the statement as CANCELED and stop its Spark jobs."""
         statement.finish(State.CANCELED)
-        self.spark.sparkContext.cancelJobsWithTag(statement.id)
+        cancel_jobs(self.spark, statement.id)
 
     def _remember(self, statement: Statement, seconds: float) -> None:
         entry = {
@@ -166,18 +166,14 @@ class Executor:
         with self._history.open("a", encoding="utf-8") as out:
             out.write(json.dumps(entry, ensure_ascii=False) + "\n")
 
-    def _run(self, session: SparkSession, sql: str, tag: str, row_limit: int | None) -> Result:
+    def _run(self, session: SparkSession, sql: str, name: str, row_limit: int | None) -> Result:
         todo = self.dialect.translate(sql, session)
         if isinstance(todo, Answer):
             return answer(todo)
-        context = session.sparkContext
-        context.addJobTag(tag)
-        try:
-            result = Result((), pa.table({}))
+        result = Result((), pa.table({}))
+        with cancellable(session, name):
             for text in todo.statements:
                 result = collect(session.sql(text), row_limit)
-        finally:
-            context.removeJobTag(tag)
         if todo.then is not None:
             todo.then()
         if todo.views_change:

@@ -73,6 +73,7 @@ class ThriftService:
         self._lock = threading.Lock()
         self._sessions: dict[bytes, SparkSession] = {}
         self._statements: dict[bytes, Statement] = {}
+        self._of_session: dict[bytes, set[bytes]] = {}
         self._processor = TCLIService.Processor(self)
 
     def answer(self, body: bytes) -> bytes:
@@ -100,9 +101,15 @@ class ThriftService:
         )
 
     def CloseSession(self, req: Any) -> Any:  # noqa: N802, ANN401 - as above
-        """Forget the session."""
+        """Forget the session; its statements that still run are stopped."""
+        guid = req.sessionHandle.sessionId.guid
         with self._lock:
-            self._sessions.pop(req.sessionHandle.sessionId.guid, None)
+            self._sessions.pop(guid, None)
+            keys = self._of_session.pop(guid, set()) & self._statements.keys()
+            statements = [self._statements.pop(key) for key in keys]
+        for statement in statements:
+            if statement.state not in FINAL:
+                self.executor.cancel(statement)
         return t.TCloseSessionResp(status=_OK)
 
     def GetInfo(self, _req: Any) -> Any:  # noqa: N802, ANN401 - as above
@@ -142,6 +149,7 @@ class ThriftService:
         guid = uuid.UUID(statement.id).bytes
         with self._lock:
             self._statements[guid] = statement
+            self._of_session.setdefault(req.sessionHandle.sessionId.guid, set()).add(guid)
         handle = t.TOperationHandle(
             operationId=t.THandleIdentifier(guid=guid, secret=guid),
             operationType=t.TOperationType.EXECUTE_STATEMENT,
