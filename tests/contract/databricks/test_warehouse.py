@@ -252,7 +252,9 @@ def test_dbt_builds_documents_and_retries(databricks: Databricks, tmp_path: Path
     items = nodes["model.tiny.items"]
     assert items["metadata"]["comment"] == 'Items; it\'s a "table" with a key. Grain: one row an item.'
     assert items["columns"]["amount"]["type"] == "decimal(18,4)"
-    assert items["columns"]["id"]["comment"] == "The item's number"
+    columns = "ecomm.information_schema.columns"
+    comments = f"SELECT comment FROM {columns} WHERE table_name = 'items' ORDER BY ordinal_position"
+    assert databricks.rows(comments) == [["The item's number"], ["Money; four places"], [None]]
 
 
 def test_a_dropped_connection_does_not_stop_the_sdk(databricks: Databricks) -> None:
