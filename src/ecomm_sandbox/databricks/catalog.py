@@ -13,12 +13,13 @@ import logging
 import os
 import shutil
 import threading
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox.databricks import deltalog
-from ecomm_sandbox.databricks.spark import java
+from ecomm_sandbox.databricks.spark import BULK_BYTES, java
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ecomm_sandbox.databricks.deltalog import TableState
 
 BACKING_PREFIX = "__apply_changes_storage_"  # Databricks' own name for the table behind an AUTO CDC target
+MEASURE_SECONDS = 10.0
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +70,7 @@ class Catalog:
         self.keys: list[Key] = []
         self.kinds: dict[str, str] = {}  # "schema.table" -> what a pipeline made it
         self._views: dict[str, str] = {}
+        self._size, self._measured_at = 0, -MEASURE_SECONDS
 
     # -- start and stop
 
@@ -200,6 +203,14 @@ class Catalog:
         location = Path(str(entry.location().getPath()))
         state = deltalog.read(location)
         return Relation(schema, name, made or "MANAGED", state, None, str(location)) if state else None
+
+    def is_large(self) -> bool:
+        """Whether the tables hold so much that statements over them are work on many rows."""
+        now = time.monotonic()
+        if now - self._measured_at > MEASURE_SECONDS:
+            self._measured_at = now
+            self._size = sum(path.stat().st_size for path in self.warehouse.glob("*.db/*/*.parquet"))
+        return self._size > BULK_BYTES
 
     def folder(self, schema: str, table: str) -> Path:
         """Where a managed table's files are."""

@@ -129,11 +129,18 @@ def test_cancel_stops_the_work_over_rest(databricks: Databricks) -> None:
 
 def test_cancel_stops_the_work_over_thrift(databricks: Databricks) -> None:
     with closing(connect(databricks)) as connection, closing(connection.cursor()) as cursor:
-        timer = threading.Timer(6.0, cursor.cancel)  # the connector knows the statement after its first five seconds
-        timer.start()
+        ended = threading.Event()
+
+        def cancel() -> None:
+            while not ended.wait(1):  # the connector knows the statement, and can cancel it, after some five seconds
+                cursor.cancel()
+
+        canceller = threading.Thread(target=cancel)
+        canceller.start()
         with pytest.raises(sql.exc.Error):
             cursor.execute(ENDLESS).fetchall()
-        timer.join()
+        ended.set()
+        canceller.join()
 
 
 def test_a_long_statement_does_not_hold_up_others_and_ends_with_its_session(databricks: Databricks) -> None:

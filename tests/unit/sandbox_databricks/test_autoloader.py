@@ -45,7 +45,7 @@ def staged(tmp_path: Path) -> list[str]:
 
 def test_each_file_is_read_once(landing: Landing, tmp_path: Path) -> None:
     put(tmp_path / "in", "date=2026-01-01/part-00000.csv.gz", "1", "2")
-    assert autoloader.stage(source(landing, tmp_path)) == 1
+    assert autoloader.stage(source(landing, tmp_path)) == 2
     put(tmp_path / "in", "date=2026-01-02/part-00000.csv", "3")
     assert autoloader.stage(source(landing, tmp_path)) == 1
     assert autoloader.stage(source(landing, tmp_path)) == 0

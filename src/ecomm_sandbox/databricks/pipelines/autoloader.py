@@ -115,8 +115,7 @@ def source(landing: Landing, folder: Path, url: str, schema: StructType | None, 
 
 
 def stream(session: SparkSession, wanted: Source) -> DataFrame:
-    """A stream of the rows of new files: the schema's columns, the rescued one, and `_metadata`."""
-    stage(wanted)
+    """A stream of the rows that `stage` has read: the schema's columns, the rescued one, and `_metadata`."""
     fields = [StructField(name, StringType()) for name in wanted.columns]
     if wanted.rescued is not None:
         fields.append(StructField(wanted.rescued, StringType()))
@@ -126,15 +125,16 @@ def stream(session: SparkSession, wanted: Source) -> DataFrame:
 
 
 def stage(wanted: Source) -> int:
-    """Read the files that no manifest names into the next stage; returns how many there were."""
+    """Read the files that no manifest names into the next stage; returns how many rows they hold."""
     wanted.folder.mkdir(parents=True, exist_ok=True)
     seen, number = _recover(wanted.folder)
     new = [file for file in wanted.landing.files(wanted.url, wanted.name_glob) if file.url not in seen]
-    if new:
-        name = f"{number:08d}"
-        _write(wanted.folder / f"{name}.parquet", _tables(wanted, new), _schema(wanted))
-        _publish(wanted.folder / f"{name}.json", {"files": [file.url for file in new]})
-    return len(new)
+    if not new:
+        return 0
+    name = f"{number:08d}"
+    rows = _write(wanted.folder / f"{name}.parquet", _tables(wanted, new), _schema(wanted))
+    _publish(wanted.folder / f"{name}.json", {"rows": rows, "files": [file.url for file in new]})
+    return rows
 
 
 def consumed(folder: Path) -> None:
@@ -189,19 +189,22 @@ def _table(wanted: Source, file: File) -> pa.Table:
     return table.append_column(METADATA, column)
 
 
-def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> None:
-    """One Parquet file of all the tables, in row groups of some megabytes; there only when whole."""
+def _write(path: Path, tables: Iterator[pa.Table], schema: pa.Schema) -> int:
+    """One Parquet file of all the tables, in row groups of some megabytes, there only when whole; gives its rows."""
     partial = path.with_suffix(".tmp")
     waiting: list[pa.Table] = []
+    rows = 0
     with pq.ParquetWriter(partial, schema, compression="snappy", store_schema=False) as out:
         for table in tables:
             waiting.append(table)
+            rows += table.num_rows
             if sum(part.nbytes for part in waiting) >= ROW_GROUP_BYTES:
                 out.write_table(pa.concat_tables(waiting).cast(schema))
                 waiting.clear()
         if waiting:
             out.write_table(pa.concat_tables(waiting).cast(schema))
     partial.replace(path)
+    return rows
 
 
 def _publish(path: Path, manifest: dict[str, Any]) -> None:

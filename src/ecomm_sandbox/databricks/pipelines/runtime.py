@@ -10,7 +10,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pyspark
 from pyspark.sql import functions as F  # noqa: N812 - its usual name
@@ -22,7 +22,7 @@ from ecomm_sandbox.databricks.pipelines.expectations import Observer
 from ecomm_sandbox.databricks.pipelines.failures import described
 from ecomm_sandbox.databricks.pipelines.graph import CdcFlow, Dataset, Declarations, Flow, Graph, PipelineSourceError
 from ecomm_sandbox.databricks.pipelines.session import PipelineSession, active, install, table_names
-from ecomm_sandbox.databricks.spark import cancel_jobs, cancellable, new_session
+from ecomm_sandbox.databricks.spark import BULK_ROWS, cancel_jobs, cancellable, new_session
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -105,33 +105,51 @@ class Update:
         self.folder, self.spec, self.options, self.report = folder, spec, options, report
         self.cancelled = threading.Event()
         self.job_group = f"update-{time.time_ns()}"
-        base = new_session(spark, catalog.name)
-        for key, value in (spec.get("configuration") or {}).items():
-            base.conf.set(key, str(value))
         schema = str(spec.get("schema") or spec.get("target") or "default")
         catalog.ensure_schema(schema)
-        base.catalog.setCurrentDatabase(schema)
         install()
-        self.session = PipelineSession(base, self)
+        self.session = self._open(spark, schema, bulk=False)
+        self.bulk_session = self._open(spark, schema, bulk=True)
+        self._many_new_rows = False
         self.graph = Graph(str(spec.get("catalog") or catalog.name), schema)
-        self.tables = tables.Tables(base, catalog)
+        self.tables = tables.Tables(new_session(spark, catalog.name), catalog)
         self._finished: set[Name] = set()
         self._queries: set[StreamingQuery] = set()
         self._local = threading.local()
+
+    def _open(self, spark: SparkSession, schema: str, *, bulk: bool) -> PipelineSession:
+        base = new_session(spark, self.catalog.name, bulk=bulk)
+        for key, value in (self.spec.get("configuration") or {}).items():
+            base.conf.set(key, str(value))
+        base.catalog.setCurrentDatabase(schema)
+        return PipelineSession(base, self)
+
+    def _read(self, name: str) -> DataFrame:
+        return self._current().read.table(name)
+
+    def _read_stream(self, name: str) -> DataFrame:
+        return self._current().readStream.table(name)
+
+    def _current(self) -> PipelineSession:
+        """The session of the flow that is evaluated in this thread."""
+        return cast("PipelineSession", getattr(self._local, "session", self.session))
 
     # -- the phases
 
     def load(self) -> None:
         """Run the source files; what they declare is in `graph` afterwards."""
-        declarations = Declarations(self.graph)
-        module = declarations.module("pyspark.pipelines", self.session.read.table, self.session.readStream.table)
+        module = Declarations(self.graph).module(
+            "pyspark.pipelines",
+            self._read,
+            self._read_stream,
+        )
         files = list(source_files(self.spec))
         if not files:
             message = f"pipeline {self.spec.get('name')}: no source file matches its libraries"
             raise PipelineSourceError(message)
         with active(self.session), _modules(self.spec, module):
             for file in files:
-                names = {"__name__": f"pipeline_{file.stem}", "__file__": str(file), "spark": self.session}
+                names = {"__name__": f"pipeline_{file.stem}", "__file__": str(file), "spark": _Spark(self._current)}
                 code = compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
                 exec(code, names)
         for dataset in self.graph.tables():
@@ -199,7 +217,9 @@ class Update:
         folder = evaluation.folder / f"files-{len(evaluation.sources)}"
         wanted = autoloader.source(self.landing, folder, path, schema, options)
         evaluation.sources.append(wanted)
-        return autoloader.stream(self.session, wanted)
+        if autoloader.stage(wanted) > BULK_ROWS:
+            self._many_new_rows = True
+        return autoloader.stream(self.bulk_session if self._many_new_rows else self.session, wanted)
 
     def mentioned(self, sql: str) -> None:
         """Wait for the tables in a query, and make its views."""
@@ -229,9 +249,11 @@ class Update:
         """Evaluate and run a flow; a `_NotReady` leaves before anything is written."""
         folder = self._checkpoints(dataset) / _file_name(flow.name)
         evaluation = _Evaluation(flow.name, folder, Observer(flow.name))
+        many = self.catalog.is_large() if dataset.kind == "MATERIALIZED_VIEW" else self._many_new_rows
         self._local.evaluation = evaluation
+        self._local.session = self.bulk_session if many else self.session
         try:
-            with active(self.session):
+            with active(self._local.session):
                 frame = self._query(flow)
         finally:
             self._local.evaluation = None
@@ -245,7 +267,7 @@ class Update:
     def _query(self, flow: Flow | CdcFlow) -> DataFrame:
         if isinstance(flow, Flow):
             return flow.query()
-        return self.session.readStream.table(flow.source)
+        return self._current().readStream.table(flow.source)
 
     def _started(self, dataset: Dataset, flow: Flow | CdcFlow) -> None:
         self._report_flow(dataset, flow, "flow_progress", f"Flow '{flow.name}' is RUNNING.", status="RUNNING")
@@ -568,6 +590,16 @@ def _without_metadata(frame: DataFrame) -> DataFrame:
 def _in_order(frame: DataFrame, schema: StructType) -> DataFrame:
     """The declared columns, by name, with their comments; a column that is missing is Spark's error."""
     return frame.select(*(F.col(sqltext.quote_name(f.name)).alias(f.name, metadata=f.metadata) for f in schema))
+
+
+class _Spark:
+    """The global `spark` of a source: the session of whichever flow uses it."""
+
+    def __init__(self, current: Callable[[], PipelineSession]) -> None:
+        self.__current = current
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever a session has
+        return getattr(self.__current(), name)
 
 
 def _static(frame: DataFrame) -> DataFrame:

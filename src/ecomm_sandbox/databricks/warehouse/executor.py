@@ -110,7 +110,7 @@ class Executor:
 
     def session(self, schema: str | None = None, settings: Mapping[str, str] | None = None) -> SparkSession:
         """A new session, in `schema` if that exists, with the client's settings that mean something here."""
-        session = new_session(self.spark, self.catalog.name)
+        session = new_session(self.spark, self.catalog.name, bulk=self.catalog.is_large())
         for key, value in (settings or {}).items():
             name = SESSION_SETTINGS.get(key.upper(), key if key.startswith("spark.sql.") else None)
             if name is not None:
