@@ -124,7 +124,7 @@ def test_cancel_stops_the_work_over_rest(databricks: Databricks) -> None:
     assert ended.status.state is StatementState.CANCELED
     began = time.monotonic()
     assert databricks.rows("SELECT count(*) FROM range(1000)") == [["1000"]]
-    assert time.monotonic() - began < 5  # the cores are free again
+    assert time.monotonic() - began < 30  # the cores are free again
 
 
 def test_cancel_stops_the_work_over_thrift(databricks: Databricks) -> None:
@@ -152,7 +152,7 @@ def test_a_long_statement_does_not_hold_up_others_and_ends_with_its_session(data
     connection.close()
     began = time.monotonic()
     assert databricks.rows("SELECT count(*) FROM range(2000000)") == [["2000000"]]
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 30
 
 
 def test_a_statement_may_be_cancelled_by_its_timeout(databricks: Databricks) -> None:
