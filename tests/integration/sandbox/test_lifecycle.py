@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -46,10 +45,8 @@ def cli(sandbox, *args):
 def test_up_again_leaves_everything_as_it_is(light):
     before = running(light)
     assert set(before) == {*LIGHT, "proxy"}
-    began = time.monotonic()
     light.up(LIGHT)
     assert running(light) == before
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("service", ["postgres", "s3", "proxy", "tableau"])
