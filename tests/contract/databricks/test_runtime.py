@@ -116,7 +116,7 @@ def test_a_retryable_failure_is_retried_once_by_the_platform(databricks: Databri
     assert second.parameters == {"run_id": "r2"}
 
 
-@pytest.mark.parametrize("delay", [0.3, 1.2, 2.5])
+@pytest.mark.parametrize("delay", [0.7, 2.0])
 def test_a_kill_at_any_moment_loses_and_repeats_nothing(databricks: Databricks, delay: float) -> None:
     before = int(databricks.rows("SELECT count(*) FROM ecomm.bronze.things")[0][0] or 0)
     first = 1000 + int(delay * 1000)
