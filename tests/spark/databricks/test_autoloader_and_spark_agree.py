@@ -6,19 +6,15 @@ Databricks' Auto Loader parses with that reader, so this is the evidence that bo
 from __future__ import annotations
 
 import gzip
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-
-import pytest
 
 from ecomm_sandbox.databricks.config import Config
 from ecomm_sandbox.databricks.pipelines import autoloader
 from ecomm_sandbox.databricks.pipelines.landing import Landing
+from lakehouse import bronze
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from pyspark.sql import SparkSession
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -46,17 +42,8 @@ def as_postgres_writes(value: str | None) -> str:
     return value if plain else '"' + value.replace('"', '""') + '"'
 
 
-@pytest.fixture
-def csv_options(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
-    monkeypatch.syspath_prepend(str(ROOT / "dlt" / "src"))
-    from lakehouse import bronze  # the pipeline's own, once its folder is on the path
-
-    yield {**bronze.CSV_OPTIONS, **bronze.AUTO_LOADER_OPTIONS}
-    for name in [name for name in sys.modules if name.split(".")[0] == "lakehouse"]:
-        del sys.modules[name]
-
-
-def test_every_value_is_read_alike(spark: SparkSession, tmp_path: Path, csv_options: dict[str, str]) -> None:
+def test_every_value_is_read_alike(spark: SparkSession, tmp_path: Path) -> None:
+    csv_options = {**bronze.CSV_OPTIONS, **bronze.AUTO_LOADER_OPTIONS}
     folder = tmp_path / "date=2026-01-01"
     folder.mkdir()
     lines = ["id,a,b", *(",".join(map(as_postgres_writes, row)) for row in ROWS)]
