@@ -25,9 +25,10 @@ from tests.support import oracle
 ROOT = Path(__file__).parents[2]
 ARCHIVE = "online-retail.tar.xz"
 LONDON = "Europe/London"
-FIRST = date(2011, 3, 1)
-DAYS = 31
-MONTH = f"{FIRST}..{FIRST + timedelta(days=DAYS - 1)}"
+# Any other range of the files by ECOMM_TEST_DATES=2010-12-01..2011-09-30, say.
+MONTH = os.environ.get("ECOMM_TEST_DATES", "2011-03-01..2011-03-31")
+FIRST, LAST = (date.fromisoformat(day) for day in MONTH.split(".."))
+DAYS = (LAST - FIRST).days + 1
 
 
 def real_data() -> Path | None:
@@ -80,9 +81,8 @@ def month(sandbox, transactions):
     """The month, loaded and run once."""
     sandbox.reset(LONDON)
     if transactions is None:
-        last = FIRST + timedelta(days=DAYS - 1)
         sandbox.load(
-            "--generate", str(DAYS), "--orders-per-day", "40", "--seed", "7", "--until", str(last), "--timezone", LONDON
+            "--generate", str(DAYS), "--orders-per-day", "40", "--seed", "7", "--until", str(LAST), "--timezone", LONDON
         )
     else:
         sandbox.load(str(transactions), "--timezone", LONDON)
