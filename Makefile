@@ -49,7 +49,7 @@ format: ## Format, and mend what ruff can mend
 	$(BIN)/ruff format -q .
 
 .PHONY: render
-render: ## Write again what is made from code: workflows/rendered, docs/settings.md
+render: ## Write again what is made from code: the rendered workflows, docs/settings.md
 	@tools/setup check
 	$(BIN)/python -m workflows.render
 	$(BIN)/python tools/render_docs.py

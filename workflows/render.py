@@ -14,12 +14,13 @@ from workflows.pipeline import daily, nightly
 
 __all__ = ["RENDERED", "main", "render"]
 
-RENDERED = Path(__file__).with_name("rendered")
+RENDERED = Path(__file__).parents[1] / "helm" / "ecomm-data-pipeline" / "workflows"
+"""In the chart, which packs them; `ecomm run` reads them there, or beside the package that the wheel installs."""
 _HEADER = "# Written by `python -m workflows.render`: change workflows/ and run it again.\n"
 
 
 def render() -> dict[str, str]:
-    """Give the text of every file of `rendered/`, by its name."""
+    """Give the text of every file of `RENDERED`, by its name."""
     workflows = [daily(), nightly(), backfill(), dlt_update(), daily_refresh(), tableau_refresh()]
     return {_file_name(workflow): _HEADER + str(workflow.to_yaml()) for workflow in workflows}
 
@@ -33,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     there = {path.name: path.read_text(encoding="utf-8") for path in RENDERED.glob("*.yaml")}
     stale = sorted(name for name in wanted.keys() | there.keys() if wanted.get(name) != there.get(name))
     for name in stale:
-        print(f"{'differs' if check else 'written'}: workflows/rendered/{name}")
+        print(f"{'differs' if check else 'written'}: {RENDERED / name}")
         if not check:
             _put(RENDERED / name, wanted.get(name))
     if check and stale:

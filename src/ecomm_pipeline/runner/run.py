@@ -36,7 +36,7 @@ __all__ = ["StepFailedError", "find_workflows", "load_workflow", "run_workflow"]
 
 _BESIDE_PACKAGE: Final = Path(__file__).parents[1] / "workflows"
 """Where an installed wheel has them."""
-_IN_REPOSITORY: Final = Path(__file__).parents[3] / "workflows" / "rendered"
+_IN_REPOSITORY: Final = Path(__file__).parents[3] / "helm" / "ecomm-data-pipeline" / "workflows"
 """Where a checkout has them."""
 _JOURNAL: Final = "steps.jsonl"
 
