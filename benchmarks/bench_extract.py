@@ -24,6 +24,7 @@ from datetime import UTC, datetime
 from importlib.util import find_spec
 from pathlib import Path
 
+import page
 import peers
 
 from ecomm_pipeline.dates import BusinessDate
@@ -31,8 +32,6 @@ from ecomm_pipeline.layout import Layout
 from ecomm_sandbox.sandbox import Sandbox
 
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- bench_extract: begin -->", "<!-- bench_extract: end -->"
 DAYS = 30
 POLL = 0.05
 
@@ -175,14 +174,6 @@ def extract(sandbox: Sandbox, case: Case, env: dict[str, str], rows: int) -> Run
     return done
 
 
-def empty_bucket(sandbox: Sandbox, bucket: str) -> None:
-    """Remove what a run wrote."""
-    client = sandbox.s3()
-    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
-        for entry in page.get("Contents", []):
-            client.delete_object(Bucket=bucket, Key=entry["Key"])
-
-
 def play(sandbox: Sandbox, case: Case, env: dict[str, str], rows: int, options: argparse.Namespace) -> Results:
     """Run all programs on a case, round by round; every other round in the opposite order."""
     results = Results()
@@ -203,7 +194,7 @@ def run(sandbox: Sandbox, name: str, case: Case, env: dict[str, str], rows: int)
     else:
         script = str(ROOT / "benchmarks" / "peers.py")
         done = measure([sys.executable, script, name, case.sql, f"peers/{name}"], env)
-    empty_bucket(sandbox, env["ECOMM_STORE_BUCKET"])
+    sandbox.empty_bucket()
     return done
 
 
@@ -283,14 +274,6 @@ def count(sandbox: Sandbox, case: Case) -> tuple[int, int]:
         return cursor.rowcount, size
 
 
-def write(text: str) -> None:
-    """Put the section between its marks in the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and write when told to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -302,7 +285,7 @@ def main() -> None:
     text = section(options)
     print(text)
     if options.write:
-        write(text)
+        page.write("bench_extract", text)
 
 
 if __name__ == "__main__":

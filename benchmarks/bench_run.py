@@ -19,9 +19,9 @@ import time
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
+import page
+
 ROOT = Path(__file__).parent.parent
-PAGE = ROOT / "docs" / "benchmarks.md"
-BEGIN, END = "<!-- bench_run: begin -->", "<!-- bench_run: end -->"
 LAST = date(2026, 1, 31)
 DAYS = 31
 ORDERS_PER_DAY = 100
@@ -151,14 +151,6 @@ def section(*, with_demo: bool) -> str:
     return "\n".join(lines)
 
 
-def write(text: str) -> None:
-    """Put the section between its marks in the page."""
-    page = PAGE.read_text(encoding="utf-8")
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
-
-
 def main() -> None:
     """Measure, print, and write when told to."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -168,7 +160,7 @@ def main() -> None:
     text = section(with_demo=options.demo)
     print(text)
     if options.write:
-        write(text)
+        page.write("bench_run", text)
 
 
 if __name__ == "__main__":
