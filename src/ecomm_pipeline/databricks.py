@@ -6,7 +6,6 @@ Wraps databricks-sdk (https://databricks-sdk-py.readthedocs.io).
 from __future__ import annotations
 
 import re
-from contextlib import contextmanager
 from dataclasses import dataclass
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -19,11 +18,12 @@ from ecomm_pipeline.errors import (
     MissingSourceError,
     TimedOutError,
     UnavailableError,
+    translated,
 )
 from ecomm_pipeline.logs import get_logger
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from contextlib import AbstractContextManager
 
     from databricks.sdk import WorkspaceClient
     from databricks.sdk.service.sql import StatementResponse, StatementStatus
@@ -138,18 +138,9 @@ def connect(settings: Databricks, *, give_up: int = 60) -> WorkspaceClient:
         )
 
 
-@contextmanager
-def databricks_errors(what: str) -> Iterator[None]:
+def databricks_errors(what: str) -> AbstractContextManager[None]:
     """Turn the SDK's errors into ours; `what` names the thing that was asked for or done."""
-    try:
-        yield
-    except EcommError:
-        raise
-    except Exception as error:
-        translated = _translate(error, what)
-        if translated is None:
-            raise
-        raise translated from error
+    return translated(lambda error: _translate(error, what))
 
 
 def _translate(error: Exception, what: str) -> EcommError | None:  # noqa: PLR0911 (a table, in effect)

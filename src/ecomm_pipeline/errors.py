@@ -19,8 +19,12 @@ and the section of the runbook. Exit codes follow sysexits.h where it has a word
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import ClassVar, Final, Literal
+from typing import TYPE_CHECKING, ClassVar, Final, Literal
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 __all__ = [
     "FAILURE_CLASSES",
@@ -39,6 +43,7 @@ __all__ = [
     "UpstreamFailedError",
     "classify",
     "retryable_exit_codes",
+    "translated",
 ]
 
 Priority = Literal["P1", "P2", "P3"]
@@ -158,6 +163,20 @@ def classify(error: BaseException) -> FailureClass:
     if isinstance(error, EcommError):
         return error.failure
     return FAILURE_CLASSES["cancelled" if isinstance(error, KeyboardInterrupt) else "internal"]
+
+
+@contextmanager
+def translated(translate: Callable[[Exception], EcommError | None]) -> Iterator[None]:
+    """Turn a library's errors into ours; those that are ours, or that `translate` gives None for, pass as they are."""
+    try:
+        yield
+    except EcommError:
+        raise
+    except Exception as error:
+        ours = translate(error)
+        if ours is None:
+            raise
+        raise ours from error
 
 
 def retryable_exit_codes() -> tuple[int, ...]:

@@ -18,10 +18,12 @@ from ecomm_pipeline.errors import (
     EcommError,
     MissingSourceError,
     UnavailableError,
+    translated,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from contextlib import AbstractContextManager
     from datetime import datetime
 
     from obstore import WritableFile
@@ -170,17 +172,8 @@ class Store:
         if "NoSuchBucket" in str(error):
             raise error
 
-    @contextmanager
-    def _errors(self, verb: str, key: str) -> Iterator[None]:
-        try:
-            yield
-        except EcommError:
-            raise
-        except Exception as error:
-            translated = _translate(error, f"{self.settings.bucket}/{key}", verb, self.settings)
-            if translated is None:
-                raise
-            raise translated from error
+    def _errors(self, verb: str, key: str) -> AbstractContextManager[None]:
+        return translated(lambda error: _translate(error, f"{self.settings.bucket}/{key}", verb, self.settings))
 
 
 def _credentials(bucket: str) -> Boto3CredentialProvider | None:

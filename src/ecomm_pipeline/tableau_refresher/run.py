@@ -7,7 +7,6 @@ https://help.tableau.com/current/api/rest_api/en-us/REST/rest_api_ref_jobs_tasks
 from __future__ import annotations
 
 import logging
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final, Self, TypeVar
@@ -23,6 +22,7 @@ from ecomm_pipeline.errors import (
     TimedOutError,
     UnavailableError,
     UpstreamFailedError,
+    translated,
 )
 from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.patience import PATIENCE, patiently
@@ -30,7 +30,8 @@ from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.tableau_refresher import plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from ecomm_pipeline.clock import Clock
@@ -318,18 +319,9 @@ def _listed_job(row: Any) -> plan.Job:  # noqa: ANN401 (a BackgroundJobItem)
     return plan.Job(str(row.id), _created(row), states.get(row.status, "pending"))
 
 
-@contextmanager
-def _tableau_errors(what: str) -> Iterator[None]:
+def _tableau_errors(what: str) -> AbstractContextManager[None]:
     """Turn the client's errors into ours; `what` names the thing that was asked for or done."""
-    try:
-        yield
-    except EcommError:
-        raise
-    except Exception as error:
-        translated = _translate(error, what)
-        if translated is None:
-            raise
-        raise translated from error
+    return translated(lambda error: _translate(error, what))
 
 
 def _translate(error: Exception, what: str) -> EcommError | None:

@@ -7,7 +7,14 @@ import inspect
 import pytest
 
 from ecomm_pipeline import errors
-from ecomm_pipeline.errors import FAILURE_CLASSES, CancelledError, EcommError, UnavailableError, classify
+from ecomm_pipeline.errors import (
+    FAILURE_CLASSES,
+    CancelledError,
+    EcommError,
+    UnavailableError,
+    classify,
+    translated,
+)
 
 
 def error_types():
@@ -60,3 +67,20 @@ def test_any_exception_has_a_class():
     assert classify(CancelledError("x")).exit_code == 143
     assert classify(KeyboardInterrupt()).name == "cancelled"
     assert classify(ZeroDivisionError()).name == "internal"
+
+
+def known(error):
+    return UnavailableError("the line is busy") if isinstance(error, ConnectionError) else None
+
+
+def test_an_error_that_is_known_becomes_ours_with_its_cause():
+    with pytest.raises(UnavailableError, match="busy") as caught, translated(known):
+        raise ConnectionResetError
+    assert isinstance(caught.value.__cause__, ConnectionResetError)
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError(), CancelledError("stop")])
+def test_an_error_that_is_unknown_or_ours_passes_as_it_is(error):
+    with pytest.raises(type(error)) as caught, translated(known):
+        raise error
+    assert caught.value is error
