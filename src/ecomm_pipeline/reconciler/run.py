@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.settings import ReconcilerSettings
     from ecomm_pipeline.stage import StageContext
 
-__all__ = ["reconcile"]
+__all__ = ["Figures", "collect", "reconcile"]
 
 THROUGH: Final = ("gold", "kpi")
 _PARALLEL_FILES: Final = 4
@@ -61,7 +61,7 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
         message = f"--through: {through!r} is not how far to prove"
         raise ConfigurationError(message, next_step=f"use one of {', '.join(THROUGH)}")
     stop = Stop()
-    figures = interruptible(lambda opened: _collect(context, settings, through, opened, stop), stop)
+    figures = interruptible(lambda opened: collect(context, settings, through, opened, stop), stop)
     days, sales = figures.days, figures.sales
     problems = [problem for day in days for problem in plan.problems_of_day(day)]
     problems += [p for day in sales for p in plan.problems_of_sales(day, through=through, dates=context.dates)]
@@ -96,15 +96,17 @@ def _record(
 
 
 @dataclass(slots=True)
-class _Figures:
+class Figures:
+    """What everybody was asked: days by table, sales dates, and the totals of known customers in Gold and as KPI."""
+
     days: list[Day]
     sales: list[SalesDay]
     customers: tuple[Measures, Measures]
 
 
-def _collect(
+def collect(
     context: StageContext, settings: ReconcilerSettings, through: str, opened: list[Connection], stop: Stop
-) -> _Figures:
+) -> Figures:
     """Ask everybody at once. Where one fails, or `stop` says so, the others are told to stop and not waited for."""
     with ExitStack() as stack:
         source = _open_source(settings, opened, stack) if settings.reconciler.check_source else None
@@ -127,7 +129,7 @@ def _ask(
     source: Source | None,
     submit: Callable[..., Future[Any]],
     stop: Stop,
-) -> _Figures:
+) -> Figures:
     manifests = _manifests(context, settings.business.tables)
     chosen = {place: plan.newest(found, context.run_id) for place, found in manifests.items()}
     extracts = {place: manifest for place, manifest in chosen.items() if manifest is not None}
@@ -147,7 +149,7 @@ def _ask(
     ]
     if source:
         days = _explain(context, settings, source, warehouse, days, manifests, stop)
-    return _Figures(days, lake.sales, lake.customers)
+    return Figures(days, lake.sales, lake.customers)
 
 
 def _open_source(settings: ReconcilerSettings, opened: list[Connection], stack: ExitStack) -> Source:

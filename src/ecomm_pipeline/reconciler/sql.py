@@ -28,6 +28,7 @@ __all__ = [
     "NUMBER",
     "Factor",
     "bronze",
+    "business_day",
     "factors",
     "fingerprint",
     "kpis",
@@ -299,7 +300,7 @@ def sales(dates: DateRange, timezone: str) -> str:
     in_range, brought = _between("sales_date", dates), _between("_date", dates)
     return f"""
 WITH o AS (
-  SELECT order_id, customer_id, status, _date, {_business_day("ordered_at", timezone)} AS sales_date
+  SELECT order_id, customer_id, status, _date, {business_day("ordered_at", timezone)} AS sales_date
   FROM silver.dim_orders
 ),
 counts AS (
@@ -367,7 +368,7 @@ def _between(column: str, dates: DateRange) -> str:
     return f"{column} BETWEEN DATE'{dates.first}' AND DATE'{dates.last}'"
 
 
-def _business_day(column: str, timezone: str) -> str:
+def business_day(column: str, timezone: str) -> str:
     """The calendar day of an instant in a zone, whatever the session's own zone is."""
     micros, day = f"unix_micros(from_utc_timestamp({column}, '{timezone}'))", "86400000000"
     return f"date_from_unix_date(CAST(({micros} - pmod({micros}, {day})) / {day} AS INT))"

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.settings import TableauRefresherSettings
     from ecomm_pipeline.stage import StageContext
 
-__all__ = ["Refresher", "Tableau", "refresh"]
+__all__ = ["Refresher", "Tableau", "find_targets", "last_commits", "refresh"]
 
 T = TypeVar("T")
 
@@ -59,11 +59,11 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
     which all targets share, has run out. Jobs go on when we are stopped: the same run finds them again.
     """
     deadline = context.clock.monotonic() + settings.tableau.timeout
-    targets = _targets(settings)
+    targets = find_targets(settings)
     warehouse = Warehouse(
         connect(settings.databricks), settings.databricks.warehouse_id, settings.databricks.catalog, context.clock
     )
-    commits = _commits(warehouse, settings.databricks.catalog, targets)
+    commits = last_commits(warehouse, settings.databricks.catalog, targets)
     with (
         Tableau(settings.tableau, context.clock, deadline) as tableau,
         Progress(context.stage, context.clock) as progress,
@@ -71,7 +71,8 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
         Refresher(context, settings.tableau, tableau, progress, deadline).run(targets, commits)
 
 
-def _targets(settings: TableauRefresherSettings) -> list[plan.Target]:
+def find_targets(settings: TableauRefresherSettings) -> list[plan.Target]:
+    """Give what is to be refreshed, by the settings or the exposures. Raises `ConfigurationError` when nothing is."""
     names = settings.tableau.datasources
     exposed = plan.targets_of_exposures(_documents(settings.dbt.project_dir))
     targets = plan.targets_of_names(names, exposed) if names else exposed
@@ -97,7 +98,7 @@ def _documents(project: Path) -> dict[str, Any]:
     return documents
 
 
-def _commits(warehouse: Warehouse, catalog: str, targets: list[plan.Target]) -> dict[str, datetime]:
+def last_commits(warehouse: Warehouse, catalog: str, targets: list[plan.Target]) -> dict[str, datetime]:
     """Give when each KPI table's rows last changed."""
     names = sorted({table for target in targets for table in target.tables})
     histories = {name: warehouse.query(f"DESCRIBE HISTORY `{catalog}`.kpi.`{name}` LIMIT 50") for name in names}
@@ -123,6 +124,8 @@ class Tableau:
         self._client = client
         with _tableau_errors("the server's address"):
             self._server = client.Server(settings.server, http_options={"timeout": 60})
+        self.version = ""
+        """The server's release, such as 2025.3; known once signed in."""
         self._renewed = False
         self._metadata = True
 
@@ -154,7 +157,8 @@ class Tableau:
         )
         with _tableau_errors(f"sign in to {self._settings.server}"):
             # The client's own way to the server's version falls back to an old one, in silence, when it gets no answer.
-            self._server.version = self._server.server_info.get().rest_api_version
+            info = self._server.server_info.get()
+            self._server.version, self.version = info.rest_api_version, str(info.product_version)
             self._server.auth.sign_in(token)
 
     def find(self, target: plan.Target) -> str:
