@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import os
 import random
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from tests.support import oracle
+from tests.support.command import run_ecomm
 
 ROOT = Path(__file__).parents[2]
 ARCHIVE = "online-retail.tar.xz"
@@ -45,19 +44,7 @@ class Pipeline:
         self.env = {**os.environ, **sandbox.env}
 
     def __call__(self, *args, code=0, **env):
-        done = subprocess.run(
-            [sys.executable, "-m", "ecomm_pipeline.cli", *args],
-            env={**self.env, **env},
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=1200,
-        )
-        assert done.returncode == code, (
-            f"ecomm {' '.join(args)}: {done.returncode}\n{done.stdout[-4000:]}\n{done.stderr[-6000:]}"
-        )
-        return done.stdout
+        return run_ecomm(*args, env={**self.env, **env}, code=code, timeout=1200, cwd=ROOT).stdout
 
     def rows(self, sql):
         return self.sandbox.query(sql)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import secrets
-import subprocess
-import sys
 from contextlib import closing
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -16,6 +13,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
+from tests.support.shop import Shop
 
 DATE = "2026-03-02"
 STAMP = "2026-03-02 03:00:00.000001+00"
@@ -75,27 +73,13 @@ def made_up_texts(count: int) -> list[str]:
     return list(found)
 
 
-class Shop:
-    """The sandbox's shop without its constraints, and the commands of a person who runs the pipeline."""
-
-    def __init__(self, sandbox: Any) -> None:
-        self.sandbox = sandbox
-        self.run_id = f"20260302T180000Z-{secrets.token_hex(4)}"
-        self.env = {**os.environ, **sandbox.env, "ECOMM_RUN_ID": self.run_id}
-
-    def ecomm(self, *args: str) -> None:
-        """Run a command to its good end."""
-        command = [sys.executable, "-m", "ecomm_pipeline.cli", *args]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=600)
-        assert done.returncode == 0, f"{args}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+class OddShop(Shop):
+    """A shop without its constraints."""
 
     def held(self, table: str) -> list[tuple[str | None, ...]]:
         """Give all rows as Postgres writes them, each value as text."""
         names = ", ".join(f"{name}::text" for name in names_of(table))
-        with closing(self.sandbox.connect()) as connection, connection, connection.cursor() as cursor:
-            cursor.execute("SET TIME ZONE 'UTC'")
-            cursor.execute(f"SELECT {names} FROM {table}")
-            return list(cursor.fetchall())
+        return self.sql(f"SET TIME ZONE 'UTC'; SELECT {names} FROM {table}")
 
     def fill(self, table: str, rows: list[tuple[Any, ...]]) -> None:
         """Copy rows into a table, whatever its constraints say."""
@@ -120,10 +104,9 @@ def names_of(table: str) -> list[str]:
 def shop(sandbox: Any) -> Any:
     """A shop of odd values in every column, extracted and loaded once."""
     sandbox.reset()
-    made = Shop(sandbox)
-    with closing(sandbox.connect()) as connection, connection, connection.cursor() as cursor:
-        cursor.execute("ALTER TABLE orders DROP CONSTRAINT orders_status_check")
-        cursor.execute("ALTER TABLE order_items DROP CONSTRAINT order_items_line_number_check")
+    made = OddShop(sandbox, f"20260302T180000Z-{secrets.token_hex(4)}")
+    made.sql("ALTER TABLE orders DROP CONSTRAINT orders_status_check")
+    made.sql("ALTER TABLE order_items DROP CONSTRAINT order_items_line_number_check")
     texts = [*AWKWARD, *made_up_texts(150)]
 
     def pick(values: list[Any], at: int) -> Any:
@@ -143,8 +126,7 @@ def shop(sandbox: Any) -> Any:
         for line in INTEGERS
     ]
     made.fill("order_items", lines)
-    for table in KEYS:
-        made.ecomm("extractor", "--table", table, "--date", DATE)
+    made.extract(DATE)
     made.ecomm("dlt-trigger", "--date", DATE)
     yield made
     sandbox.reset()
@@ -159,7 +141,7 @@ def by_key(table: str, rows: Any) -> dict[tuple[str, ...], tuple[str | None, ...
 
 
 @pytest.mark.parametrize("table", KEYS)
-def test_bronze_holds_every_value_as_postgres_writes_it(shop: Shop, table: str) -> None:
+def test_bronze_holds_every_value_as_postgres_writes_it(shop: OddShop, table: str) -> None:
     held = by_key(table, shop.held(table))
     bronze = by_key(table, shop.sandbox.query(f"SELECT {', '.join(names_of(table))} FROM bronze.{table}"))
     assert bronze.keys() == held.keys()
@@ -179,7 +161,7 @@ def value_of(kind: type, text: str | None) -> Any:
 
 
 @pytest.mark.parametrize("table", KEYS)
-def test_every_row_is_in_silver_with_the_same_value_or_in_quarantine_with_a_reason(shop: Shop, table: str) -> None:
+def test_every_row_is_in_silver_with_the_same_value_or_in_quarantine_with_a_reason(shop: OddShop, table: str) -> None:
     held = by_key(table, shop.held(table))
     names = names_of(table)
     kinds = [*COLUMNS[table].values(), datetime, datetime]
@@ -220,7 +202,6 @@ def expected_refusals(table: str, held: dict[tuple[str, ...], tuple[str | None, 
 
 def test_the_reconciler_agrees(shop: Shop) -> None:
     shop.ecomm("reconciler", "--date", DATE, "--through", "gold")
-    (key,) = [key for key in shop.sandbox.keys("ledger") if f"date={DATE}/reconciler" in key and shop.run_id in key]
-    record = json.loads(shop.sandbox.get(key))
+    record = shop.record("reconciler", DATE)
     assert record["figures"]["balanced"]
     assert {finding["kind"] for finding in record["findings"]} == {"rows_quarantined"}

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import json
-import os
 import secrets
-import subprocess
-import sys
-from contextlib import closing
 from typing import Any
 
 import pytest
+from tests.support.shop import Shop
+
+from ecomm_pipeline.contract import CONTRACT
 
 DATE = "2026-03-02"
 AT = "2026-03-02 03:00:00+00"
-TABLES = ("orders", "products", "customers", "order_items")
 CHANGED = f"""
 ALTER TABLE customers ADD loyalty text;
 ALTER TABLE products DROP description;
@@ -30,42 +27,25 @@ INSERT INTO order_items VALUES ('O1', 1, 'P1', 3, 2.50000000, '{AT}', '{AT}'),
 """Added (with a value and without), dropped, a required one renamed, widened (to what fits and what does not)."""
 
 
-class Shop:
-    """The sandbox's shop, and the commands of a person who runs the pipeline."""
-
-    def __init__(self, sandbox: Any) -> None:
-        self.sandbox = sandbox
-        self.run_id = f"20260302T180000Z-{secrets.token_hex(4)}"
-        self.env = {**os.environ, **sandbox.env, "ECOMM_RUN_ID": self.run_id}
-
-    def ecomm(self, *args: str) -> None:
-        """Run a command to its good end."""
-        command = [sys.executable, "-m", "ecomm_pipeline.cli", *args]
-        done = subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=600)
-        assert done.returncode == 0, f"{args}: {done.returncode}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+class ChangedShop(Shop):
+    """A shop whose tables changed."""
 
     def drift(self, stage: str) -> list[str]:
         """Give what a stage's record in the ledger tells of changed schemas."""
-        record = json.loads(self.sandbox.get(f"ledger/date={DATE}/{stage}/{self.run_id}.json"))
+        record = self.record(stage, DATE)
         assert record["outcome"] == "succeeded"
         found = [finding for finding in record["findings"] if finding["kind"] == "schema_drift"]
         assert {finding["priority"] for finding in found} <= {"P3"}
         return [finding["message"] for finding in found]
-
-    def rows(self, sql: str) -> list[tuple[str | None, ...]]:
-        """Ask the warehouse."""
-        return [tuple(row) for row in self.sandbox.query(sql)]
 
 
 @pytest.fixture(scope="module")
 def shop(sandbox: Any) -> Any:
     """A shop whose four tables changed, extracted and loaded once."""
     sandbox.reset()
-    made = Shop(sandbox)
-    with closing(sandbox.connect()) as connection, connection, connection.cursor() as cursor:
-        cursor.execute(CHANGED)
-    for table in TABLES:
-        made.ecomm("extractor", "--table", table, "--date", DATE)
+    made = ChangedShop(sandbox, f"20260302T180000Z-{secrets.token_hex(4)}")
+    made.sql(CHANGED)
+    made.extract(DATE)
     made.ecomm("dlt-trigger", "--date", DATE)
     yield made
     sandbox.reset()
@@ -86,22 +66,21 @@ def shop(sandbox: Any) -> Any:
         ),
     ],
 )
-def test_the_extractor_goes_on_and_tells_each_change(shop: Shop, table: str, told: list[str]) -> None:
+def test_the_extractor_goes_on_and_tells_each_change(shop: ChangedShop, table: str, told: list[str]) -> None:
     assert shop.drift(f"extractor-{table}") == told
 
 
-def test_dlt_trigger_tells_of_rows_with_rescued_values(shop: Shop) -> None:
+def test_dlt_trigger_tells_of_rows_with_rescued_values(shop: ChangedShop) -> None:
     told = " ".join(shop.drift("dlt-trigger"))
     assert "customers" in told
     assert "orders" in told
     assert "products" not in told
 
 
-def test_bronze_has_every_row_and_what_has_no_column_is_rescued(shop: Shop) -> None:
-    for table in TABLES:
-        with closing(shop.sandbox.connect()) as connection, connection.cursor() as cursor:
-            cursor.execute(f"SELECT count(*) FROM {table}")
-            assert shop.rows(f"SELECT count(*) AS n FROM bronze.{table}") == [(str(cursor.fetchone()[0]),)]
+def test_bronze_has_every_row_and_what_has_no_column_is_rescued(shop: ChangedShop) -> None:
+    for table in CONTRACT:
+        ((count,),) = shop.sql(f"SELECT count(*) FROM {table}")
+        assert shop.rows(f"SELECT count(*) AS n FROM bronze.{table}") == [(str(count),)]
     loyalty = "SELECT customer_id, get_json_object(_rescued_data, '$.loyalty') AS v FROM bronze.customers ORDER BY 1"
     assert shop.rows(loyalty) == [("1", 'gold, "1st"'), ("2", None)]
     renamed = "SELECT status, get_json_object(_rescued_data, '$.state') AS v FROM bronze.orders"
@@ -114,7 +93,7 @@ def test_bronze_has_every_row_and_what_has_no_column_is_rescued(shop: Shop) -> N
     ]
 
 
-def test_silver_holds_what_still_fits_and_quarantine_the_rest(shop: Shop) -> None:
+def test_silver_holds_what_still_fits_and_quarantine_the_rest(shop: ChangedShop) -> None:
     assert shop.rows("SELECT customer_id, email, country FROM silver.dim_customer ORDER BY 1") == [
         ("1", "a@example.com", "Vietnam"),
         ("2", None, ""),
@@ -129,8 +108,8 @@ def test_silver_holds_what_still_fits_and_quarantine_the_rest(shop: Shop) -> Non
     }
 
 
-def test_the_reconciler_finds_every_row(shop: Shop) -> None:
+def test_the_reconciler_finds_every_row(shop: ChangedShop) -> None:
     shop.ecomm("reconciler", "--date", DATE, "--through", "gold")
-    record = json.loads(shop.sandbox.get(f"ledger/date={DATE}/reconciler/{shop.run_id}.json"))
+    record = shop.record("reconciler", DATE)
     assert record["figures"]["balanced"]
     assert {finding["kind"] for finding in record["findings"]} == {"rows_quarantined", "rows_rescued"}

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import secrets
-import subprocess
-import sys
 import time
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, ClassVar
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.command import start_ecomm
 
 from ecomm_pipeline.clock import SystemClock
 from ecomm_pipeline.dates import parse_dates
@@ -22,6 +21,7 @@ from ecomm_pipeline.stage import run_stage
 from ecomm_pipeline.store import Store
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -68,9 +68,7 @@ class StageTrial:
 
     def start(self) -> subprocess.Popen[str]:
         """Start the command in a process of its own."""
-        command = [sys.executable, "-m", "ecomm_pipeline.cli", self.stage, "--date", DATE]
-        environment = {**self.env, "ECOMM_RUN_ID": self.run_id}
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        return start_ecomm(self.stage, "--date", DATE, env={**self.env, "ECOMM_RUN_ID": self.run_id})
 
     @staticmethod
     def hear(process: subprocess.Popen[str], event: str) -> None:

@@ -16,10 +16,11 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from tests.support.command import run_ecomm, start_ecomm
 
 PROJECT = Path(__file__).parents[3] / "dbt"
 DATE = "2026-01-09"
-ECOMM = [sys.executable, "-m", "ecomm_pipeline.cli", "dbt-runner", "--date", DATE]
+STAGE = ("dbt-runner", "--date", DATE)
 
 LINES = """
     ('1', 1, '2026-01-01', 'completed', 7, 'A', 2, 50.00, 0),
@@ -72,10 +73,10 @@ class Stage:
         }
 
     def run(self, *args: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run([*ECOMM, *args], env=self._env, capture_output=True, text=True, timeout=400, check=False)
+        return run_ecomm(*STAGE, *args, env=self._env, code=None, timeout=400)
 
     def start(self) -> subprocess.Popen[str]:
-        return subprocess.Popen(ECOMM, env=self._env, stderr=subprocess.PIPE, text=True)
+        return start_ecomm(*STAGE, env=self._env)
 
     def record(self) -> dict:
         return json.loads(self._read(f"ledger/date={DATE}/dbt-runner/{self.run_id}.json"))

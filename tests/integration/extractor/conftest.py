@@ -6,8 +6,6 @@ import gzip
 import hashlib
 import os
 import secrets
-import subprocess
-import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
@@ -15,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.command import start_ecomm
 
 from ecomm_pipeline.clock import SystemClock
 from ecomm_pipeline.dates import parse_dates
@@ -27,6 +26,7 @@ from ecomm_pipeline.stage import run_stage
 from ecomm_pipeline.store import Store
 
 if TYPE_CHECKING:
+    import subprocess
     from collections.abc import Callable, Iterator
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -130,9 +130,7 @@ class Shop:
 
     def start(self, table: str, date: str = DATE, run_id: str = RUN_ID) -> subprocess.Popen[str]:
         """Start the command in a process of its own."""
-        command = [sys.executable, "-m", "ecomm_pipeline.cli", "extractor", "--table", table, "--date", date]
-        environment = {**self.env, "ECOMM_RUN_ID": run_id}
-        return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+        return start_ecomm("extractor", "--table", table, "--date", date, env={**self.env, "ECOMM_RUN_ID": run_id})
 
     def record(self, table: str, date: str = DATE, run_id: str = RUN_ID) -> Record:
         """Read the ledger's record of an extraction."""

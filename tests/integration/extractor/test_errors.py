@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import time
 from contextlib import closing
 from typing import TYPE_CHECKING
 
@@ -116,10 +115,8 @@ def test_a_connection_that_is_dropped_at_once(table: Shop) -> None:
 
 def test_a_read_that_takes_too_long(shop: Shop) -> None:
     shop.set(ECOMM_EXTRACTOR_STATEMENT_TIMEOUT="1")
-    shop.sql(f"CREATE VIEW t AS SELECT timestamptz '{NOON}' updated_at FROM pg_sleep(30)")
-    began = time.monotonic()
+    shop.sql(f"CREATE VIEW t AS SELECT timestamptz '{NOON}' updated_at FROM pg_sleep(600)")
     fails(shop, TimedOutError, "ECOMM_EXTRACTOR_STATEMENT_TIMEOUT")
-    assert time.monotonic() - began < 10
 
 
 def test_a_table_that_a_migration_holds(table: Shop) -> None:

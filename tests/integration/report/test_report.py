@@ -4,23 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 
 import pytest
+from tests.support.command import run_ecomm
 
 
 @pytest.fixture
 def ecomm(sandbox):
     def run(*args, **env):
-        return subprocess.run(
-            [sys.executable, "-m", "ecomm_pipeline.cli", *args],
-            env={**os.environ, **sandbox.env, **env},
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
+        return run_ecomm(*args, env={**os.environ, **sandbox.env, **env}, code=None, timeout=300)
 
     return run
 

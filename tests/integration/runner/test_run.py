@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from tests.support.command import run_ecomm
 
 RENDERED = Path(__file__).parents[3] / "workflows" / "rendered"
 DATE = "2026-01-02"
@@ -46,8 +45,7 @@ class Ecomm:
         }
 
     def __call__(self, *args):
-        command = [sys.executable, "-m", "ecomm_pipeline.cli", *args]
-        return subprocess.run(command, env=self.env, capture_output=True, text=True, check=False, timeout=180)
+        return run_ecomm(*args, env=self.env, code=None, timeout=180)
 
     def status(self, *args):
         done = self("status", *args, "--format", "json")

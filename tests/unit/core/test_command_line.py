@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.support.command import run_ecomm
 
 from ecomm_pipeline.cli import app
 
@@ -26,14 +27,7 @@ COMMANDS = [command.name or command.callback.__name__ for command in app.registe
 
 
 def ecomm(*args, **env):
-    return subprocess.run(
-        [sys.executable, "-m", "ecomm_pipeline.cli", *args],
-        capture_output=True,
-        text=True,
-        env={"PATH": "/usr/bin", **env},
-        check=False,
-        timeout=60,
-    )
+    return run_ecomm(*args, env={"PATH": "/usr/bin", **env}, code=None, timeout=60)
 
 
 def test_help_imports_nothing_heavy_for_any_command():

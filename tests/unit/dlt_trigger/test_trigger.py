@@ -7,25 +7,19 @@ import signal
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.virtual import BEGAN, Objects, VirtualClock
+from tests.support.virtual import BEGAN, DATES, RUN, Died, VirtualClock, VirtualStage, die
 
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.dlt_trigger.plan import Event, Key, Update
 from ecomm_pipeline.dlt_trigger.run import Trigger
 from ecomm_pipeline.errors import CancelledError, TimedOutError, UnavailableError, UpstreamFailedError
-from ecomm_pipeline.layout import Layout
-from ecomm_pipeline.ledger import Ledger
 from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.settings import DltTrigger
-from ecomm_pipeline.stage import run_stage
 
-RUN = "20260102T180000Z-1f3a"
-DATES = DateRange(BusinessDate(date(2026, 1, 2)), BusinessDate(date(2026, 1, 2)))
 KEY = Key(RUN, str(DATES))
 GOOD = ((2, "CREATED"), (3, "WAITING_FOR_RESOURCES"), (5, "INITIALIZING"), (10, "RUNNING"), (0, "COMPLETED"))
 BAD = (*GOOD[:-1], (0, "FAILED"))
@@ -173,47 +167,24 @@ class Platform:
         return [u for u in self.all if u.parameters == KEY.parameters]
 
 
-class Stage:
-    """A run of the stage; it can be run again, as a new process would."""
+class Stage(VirtualStage):
+    """A run of the stage on its platform."""
+
+    name = "dlt-trigger"
 
     def __init__(self, **limits):
-        self.clock = VirtualClock()
+        super().__init__()
         self.platform = Platform(self.clock)
-        self.bucket = Objects()
         self.settings = DltTrigger(ECOMM_DATABRICKS_PIPELINE_ID="p1", poll_interval=1, **{"retry_grace": 10, **limits})
         self.seen_in_ledger: list[list[str]] = []
 
-    def run(self, dates=DATES):
-        def work(context):
-            Trigger(context, self.settings, self.platform, Progress("t", self.clock)).run()
-
-        return run_stage(
-            work,
-            stage="dlt-trigger",
-            dates=dates,
-            tz=ZoneInfo("UTC"),
-            run_id=RUN,
-            trigger="local",
-            store=self.bucket,
-            layout=Layout(),
-            clock=self.clock,
-        )
-
-    def ledger(self):
-        return Ledger(self.bucket, Layout()).read("dlt-trigger", DATES.first, RUN)
+    def work(self, context):
+        Trigger(context, self.settings, self.platform, Progress("t", self.clock)).run()
 
 
 def interrupt(_=None):
     message = "stopped by SIGTERM"
     raise CancelledError(message)
-
-
-class Died(BaseException):
-    """kill -9: no handler runs that matters."""
-
-
-def die():
-    raise Died
 
 
 def test_an_update_is_started_and_waited_for():

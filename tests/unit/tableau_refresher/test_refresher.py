@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.virtual import Objects, VirtualClock
+from tests.support.virtual import Died, VirtualClock, VirtualStage, die
 
-from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import (
     BadDataError,
     CredentialsError,
@@ -20,16 +18,11 @@ from ecomm_pipeline.errors import (
     UnavailableError,
     UpstreamFailedError,
 )
-from ecomm_pipeline.layout import Layout
-from ecomm_pipeline.ledger import Ledger
 from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.settings import Tableau as TableauSettings
-from ecomm_pipeline.stage import run_stage
 from ecomm_pipeline.tableau_refresher.plan import Job, Target
 from ecomm_pipeline.tableau_refresher.run import Refresher
 
-RUN = "20260102T180000Z-1f3a"
-DATES = DateRange(BusinessDate(date(2026, 1, 2)), BusinessDate(date(2026, 1, 2)))
 BEGAN = datetime(2026, 1, 2, 22, tzinfo=UTC)
 COMMIT = BEGAN - timedelta(minutes=1)
 SALES, PRODUCTS, CUSTOMERS = (
@@ -107,45 +100,22 @@ class Site:
         return BEGAN + timedelta(seconds=int(max(shown))) if shown else BEGAN - timedelta(days=1)
 
 
-class Stage:
-    """A run of the stage; it can be run again, as a new process would."""
+class Stage(VirtualStage):
+    """A run of the stage on its site."""
+
+    name = "tableau-refresher"
 
     def __init__(self, *targets, **limits):
-        self.clock = VirtualClock(BEGAN)
+        super().__init__(BEGAN)
         self.site = Site(self.clock)
-        self.bucket = Objects()
         self.targets = list(targets) or [SALES]
         self.commit = COMMIT
         self.settings = TableauSettings(server="http://t", token_name="n", token_value="v", poll_interval=1, **limits)
 
-    def run(self):
-        def work(context):
-            commits = {table: self.commit for target in self.targets for table in target.tables}
-            deadline = self.clock.monotonic() + self.settings.timeout
-            Refresher(context, self.settings, self.site, Progress("t", self.clock), deadline).run(self.targets, commits)
-
-        return run_stage(
-            work,
-            stage="tableau-refresher",
-            dates=DATES,
-            tz=ZoneInfo("UTC"),
-            run_id=RUN,
-            trigger="local",
-            store=self.bucket,
-            layout=Layout(),
-            clock=self.clock,
-        )
-
-    def ledger(self):
-        return Ledger(self.bucket, Layout()).read("tableau-refresher", DATES.first, RUN)
-
-
-class Died(BaseException):
-    """kill -9: no handler runs that matters."""
-
-
-def die():
-    raise Died
+    def work(self, context):
+        commits = {table: self.commit for target in self.targets for table in target.tables}
+        deadline = self.clock.monotonic() + self.settings.timeout
+        Refresher(context, self.settings, self.site, Progress("t", self.clock), deadline).run(self.targets, commits)
 
 
 def test_each_target_is_refreshed_once_and_proven_fresh():
