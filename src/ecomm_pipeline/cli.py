@@ -190,6 +190,30 @@ def query(
 
 
 @app.command()
+def check(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Default: those that are set up, and whose libraries are installed.",
+            metavar="[postgres|s3|databricks|warehouse|tableau]...",
+        ),
+    ] = None,
+    *,
+    write: Annotated[bool, typer.Option("--write", help="Put a small object into the bucket, too.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write a JSON list.")] = False,
+) -> None:
+    """Ask each service whether it answers, lets us in and has what we need; the exit code is of the worst answer."""
+    from ecomm_pipeline.check import plan
+    from ecomm_pipeline.check.run import check
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.settings import load
+
+    results = check(names or (), load=load, environment=os.environ, clock=SystemClock(), write=write)
+    print(json.dumps(plan.as_json(results), indent=1, ensure_ascii=False) if as_json else plan.as_lines(results))
+    raise typer.Exit(plan.exit_code(results))
+
+
+@app.command()
 def report(
     dates: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO; default all dates of the ledger.")] = "",
     output: Annotated[Path, typer.Option("--output", "-o", help="The page to write.")] = Path("report.html"),

@@ -4,8 +4,10 @@
 
     {prefix}/ecomm_db_extracts/daily_extracts/{table}/date=YYYY-MM-DD/run={run_id}/part-NNNNN.csv[.gz]
     {prefix}/ecomm_db_extracts/daily_extracts/{table}/date=YYYY-MM-DD/run={run_id}/_manifest.json
-    {prefix}/ledger/date=YYYY-MM-DD/{stage}[-{table}]/{run_id}.json
+    {prefix}/ledger/date=YYYY-MM-DD/{stage}[-{table or through}]/{run_id}.json
+    {prefix}/runs/date=YYYY-MM-DD/{run_id}.json
     {prefix}/artifacts/{stage}/run={run_id}/…
+    {prefix}/artifacts/check/probe.txt
 """
 
 from __future__ import annotations
@@ -83,6 +85,11 @@ class Layout:
 def new_run_id(now: datetime) -> str:
     """Make a run id: the UTC second and four random hex digits, so that ids sort by time."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+    @property
+    def probe(self) -> str:
+        """The key of the object that `ecomm check --write` puts there, always the same one: we may not delete."""
+        return self._under("artifacts", "check", "probe.txt")
 
 
 def check_run_id(text: str) -> str:

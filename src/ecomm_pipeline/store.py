@@ -46,11 +46,14 @@ _EXCERPT: Final = 300
 
 
 class Store:
-    """A bucket, by keys. All methods raise `EcommError` of the class that fits, naming the key and the bucket."""
+    """A bucket, by keys. All methods raise `EcommError` of the class that fits, naming the key and the bucket.
 
-    def __init__(self, settings: StoreSettings) -> None:
+    For `give_up` a request is tried again while the service cannot be reached or is busy.
+    """
+
+    def __init__(self, settings: StoreSettings, *, give_up: timedelta = _GIVE_UP) -> None:
         self.settings = settings
-        self._s3 = _connect(settings)
+        self._s3 = _connect(settings, give_up)
 
     @property
     def url(self) -> str:
@@ -197,7 +200,7 @@ def _credentials(bucket: str) -> Boto3CredentialProvider | None:
         raise ConfigurationError(message, next_step="check AWS_PROFILE and ~/.aws") from error
 
 
-def _connect(settings: StoreSettings) -> S3Store:
+def _connect(settings: StoreSettings, give_up: timedelta) -> S3Store:
     from obstore.store import S3Store
 
     endpoint: dict[str, Any] = {}
@@ -209,7 +212,7 @@ def _connect(settings: StoreSettings) -> S3Store:
         unsigned_payload=True,  # TLS protects the body; hashing it would cost a third of an upload's CPU
         credential_provider=_credentials(settings.bucket),
         client_options={"allow_http": bool(settings.endpoint), "timeout": timedelta(minutes=5)},
-        retry_config={"max_retries": 5, "retry_timeout": _GIVE_UP},
+        retry_config={"max_retries": 5, "retry_timeout": give_up},
         **endpoint,
     )
 
