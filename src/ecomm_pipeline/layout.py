@@ -81,15 +81,15 @@ class Layout:
         """The folder of what a stage leaves for people to read (dbt's manifest, run results and logs)."""
         return self._under("artifacts", stage, f"run={run_id}")
 
-
-def new_run_id(now: datetime) -> str:
-    """Make a run id: the UTC second and four random hex digits, so that ids sort by time."""
-    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-
     @property
     def probe(self) -> str:
         """The key of the object that `ecomm check --write` puts there, always the same one: we may not delete."""
         return self._under("artifacts", "check", "probe.txt")
+
+
+def new_run_id(now: datetime) -> str:
+    """Make a run id: the UTC second and four random hex digits, so that ids sort by time."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
 
 
 def check_run_id(text: str) -> str:
