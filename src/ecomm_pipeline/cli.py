@@ -113,7 +113,7 @@ def tableau_refresher(date: DateOption) -> None:
 @app.command()
 def reconciler(
     date: DateOption,
-    through: Annotated[str, typer.Option(help="How far to prove: gold or kpi.")] = "kpi",
+    through: Annotated[Literal["gold", "kpi"], typer.Option(help="How far to prove.")] = "kpi",
 ) -> None:
     """Prove that rows and money add up from Postgres to the KPI tables."""
     from ecomm_pipeline.reconciler.run import reconcile
@@ -121,7 +121,9 @@ def reconciler(
 
     settings = load(ReconcilerSettings)
     dates = _dates(date, settings.business)
-    _stage("reconciler", settings, dates, lambda context: reconcile(context, settings, through=through))
+    _stage(
+        "reconciler", settings, dates, lambda context: reconcile(context, settings, through=through), through=through
+    )
 
 
 @app.command()
@@ -234,7 +236,9 @@ def _stage(
     settings: Any,  # noqa: ANN401 (each stage's own settings; all hold business, run and store)
     dates: DateRange,
     work: Callable[[StageContext], None],
+    *,
     table: str | None = None,
+    through: str | None = None,
 ) -> None:
     from ecomm_pipeline.clock import SystemClock
     from ecomm_pipeline.stage import run_stage
@@ -253,6 +257,7 @@ def _stage(
         layout=layout,
         clock=clock,
         table=table,
+        through=through,
     )
 
 

@@ -13,6 +13,8 @@
     ├── UpstreamFailedError       Databricks, dbt or Tableau failed at the work, or somebody cancelled it there
     └── CancelledError            somebody asked us to stop
 
+A process that was killed (out of memory, its node gone) raises nothing: `lost` is what others find out about it.
+
 `FAILURE_CLASSES` is the one table that decides the exit code, whether a retry can help, the priority of the alert
 and the section of the runbook. Exit codes follow sysexits.h where it has a word for it.
 """
@@ -28,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FAILURE_CLASSES",
-    "KILLED_EXIT_CODES",
     "BadDataError",
     "CancelledError",
     "ConfigurationError",
@@ -75,12 +76,10 @@ FAILURE_CLASSES: Final[dict[str, FailureClass]] = {
         FailureClass("timed_out", 75, retry=True, priority="P1", runbook="timed-out"),
         FailureClass("credentials", 77, retry=False, priority="P1", runbook="credentials"),
         FailureClass("configuration", 78, retry=False, priority="P1", runbook="configuration"),
+        FailureClass("lost", 137, retry=True, priority="P1", runbook="lost"),
         FailureClass("cancelled", 143, retry=True, priority="P2", runbook="cancelled"),
     )
 }
-
-KILLED_EXIT_CODES: Final = (137,)
-"""Exit codes no class of ours can report: SIGKILL, which is what an evicted or out-of-memory pod gets. Retried."""
 
 
 class EcommError(Exception):
@@ -181,4 +180,4 @@ def translated(translate: Callable[[Exception], EcommError | None]) -> Iterator[
 
 def retryable_exit_codes() -> tuple[int, ...]:
     """Exit codes after which the same command may be run again, ascending; workflows' retry expressions use it."""
-    return tuple(sorted({row.exit_code for row in FAILURE_CLASSES.values() if row.retry} | set(KILLED_EXIT_CODES)))
+    return tuple(sorted({row.exit_code for row in FAILURE_CLASSES.values() if row.retry}))

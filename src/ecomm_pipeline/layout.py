@@ -24,8 +24,10 @@ if TYPE_CHECKING:
 
     from ecomm_pipeline.dates import BusinessDate
 
-__all__ = ["MANIFEST_NAME", "Layout", "check_run_id", "new_run_id"]
+__all__ = ["MANIFEST_NAME", "STAGES", "Layout", "check_run_id", "new_run_id"]
 
+STAGES = ("extractor", "dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler")
+"""The stages, each with a folder in the ledger, in the order in which a date is through with them."""
 MANIFEST_NAME = "_manifest.json"
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9._-]{1,80}")
 
@@ -69,13 +71,21 @@ class Layout:
         """The folder of all dates' ledgers."""
         return self._under("ledger")
 
-    def record(self, date: BusinessDate, stage: str, table: str | None, run_id: str) -> str:
-        """The key of the ledger's record of one stage run."""
-        return f"{self.records(date, stage, table)}/{run_id}.json"
+    def record(self, date: BusinessDate, stage: str, part: str | None, run_id: str) -> str:
+        """The key of the ledger's record of one stage run; `part` tells those apart that a run has several of."""
+        return f"{self.records(date, stage, part)}/{run_id}.json"
 
-    def records(self, date: BusinessDate, stage: str, table: str | None) -> str:
+    def records(self, date: BusinessDate, stage: str, part: str | None) -> str:
         """The folder of the ledger's records of one stage, one object a run."""
-        return f"{self.ledger(date)}/{stage}{f'-{table}' if table else ''}"
+        return f"{self.ledger(date)}/{stage}{f'-{part}' if part else ''}"
+
+    def run(self, date: BusinessDate, run_id: str) -> str:
+        """The key of what the ledger knows of a whole run."""
+        return f"{self.runs(date)}/{run_id}.json"
+
+    def runs(self, date: BusinessDate) -> str:
+        """The folder of all runs of a date."""
+        return self._under("runs", f"date={date}")
 
     def artifacts(self, stage: str, run_id: str) -> str:
         """The folder of what a stage leaves for people to read (dbt's manifest, run results and logs)."""

@@ -42,6 +42,8 @@ class Record(BaseModel):
 
     `remote` holds the ids of what was started elsewhere (`update_id`, `invocation_id`, `job_ids`), written before
     it is waited for, so that a new process re-attaches instead of starting a second one.
+
+    A run has several records of a stage only where `table` (extractor) or `through` (reconciler) tells them apart.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -49,6 +51,7 @@ class Record(BaseModel):
     version: Literal[1] = 1
     stage: str
     table: str | None = None
+    through: str | None = None
     first_date: date
     last_date: date
     run_id: str
@@ -74,6 +77,16 @@ class Record(BaseModel):
     def dates(self) -> DateRange:
         """The business dates that the run was for."""
         return DateRange(BusinessDate(self.first_date), BusinessDate(self.last_date))
+
+    @property
+    def part(self) -> str | None:
+        """What tells a run's records of one stage apart."""
+        return self.table or self.through
+
+    @property
+    def step(self) -> str:
+        """The stage's place in the drawing: its name, but `reconciler-gold` and `reconciler-kpi`."""
+        return f"{self.stage}-{self.through}" if self.through else self.stage
 
     @property
     def seconds(self) -> float | None:
@@ -102,9 +115,9 @@ class Ledger:
         content = record.model_dump_json(indent=1).encode()
         self._store.put_all({self._key(record, date_): content for date_ in record.dates})
 
-    def read(self, stage: str, date_: BusinessDate, run_id: str, *, table: str | None = None) -> Record | None:
-        """Read one record; None when that run has not begun the stage."""
-        key = self._layout.record(date_, stage, table, run_id)
+    def read(self, stage: str, date_: BusinessDate, run_id: str, *, part: str | None = None) -> Record | None:
+        """Read one record (`part` is its table or how far it proved); None when that run has not begun the stage."""
+        key = self._layout.record(date_, stage, part, run_id)
         content = self._store.get(key)
         return None if content is None else _parse(content, key)
 
@@ -141,7 +154,7 @@ class Ledger:
             if record is None or not any(f"/date={date_}/" in key for date_ in record.dates)
         ]
         records = [record for record in [*first, *self._read_all(others)] if record is not None]
-        unique = {(r.stage, r.table, r.run_id, r.first_date, r.last_date): r for r in records}
+        unique = {(r.stage, r.part, r.run_id, r.first_date, r.last_date): r for r in records}
         return sorted(unique.values(), key=lambda record: record.started_at)
 
     def _read_all(self, keys: list[str]) -> list[Record | None]:
@@ -154,7 +167,7 @@ class Ledger:
         return matching[-1] if matching else None
 
     def _key(self, record: Record, date_: BusinessDate) -> str:
-        return self._layout.record(date_, record.stage, record.table, record.run_id)
+        return self._layout.record(date_, record.stage, record.part, record.run_id)
 
 
 def _parse(content: bytes, key: str) -> Record:

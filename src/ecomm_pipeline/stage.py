@@ -75,17 +75,19 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     layout: Layout,
     clock: Clock,
     table: str | None = None,
+    through: str | None = None,
 ) -> Record:
     """Do the work of a stage once, and see that the ledger tells what became of it.
 
     Gives the finished record. Raises what the work raises, after it was recorded.
     """
     ledger = Ledger(store, layout)
-    previous = ledger.read(stage, dates.first, run_id, table=table)
+    previous = ledger.read(stage, dates.first, run_id, part=table or through)
     now = clock.now()
     record = Record(
         stage=stage,
         table=table,
+        through=through,
         first_date=dates.first.day,
         last_date=dates.last.day,
         run_id=run_id,
@@ -95,7 +97,10 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
         remote=dict(previous.remote) if previous else {},
     )
     context = StageContext(stage, dates, tz, run_id, record, previous, store, layout, ledger, clock)
-    log = get_logger().bind(stage=stage, date=str(dates), run_id=run_id, **({"table": table} if table else {}))
+    part = {"table": table, "through": through}
+    log = get_logger().bind(
+        stage=stage, date=str(dates), run_id=run_id, **{name: value for name, value in part.items() if value}
+    )
     log.info(f"{stage}.started")
     context.checkpoint()
     try:

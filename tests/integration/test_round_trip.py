@@ -202,6 +202,6 @@ def expected_refusals(table: str, held: dict[tuple[str, ...], tuple[str | None, 
 
 def test_the_reconciler_agrees(shop: Shop) -> None:
     shop.ecomm("reconciler", "--date", DATE, "--through", "gold")
-    record = shop.record("reconciler", DATE)
+    record = shop.record("reconciler-gold", DATE)
     assert record["figures"]["balanced"]
     assert {finding["kind"] for finding in record["findings"]} == {"rows_quarantined"}

@@ -85,7 +85,8 @@ def _record(
     record = context.record
     record.rows_in = sum(day.extracted.rows for day in days)
     record.rows_out = sum(day.kept.rows for day in days)
-    key = f"{context.layout.artifacts(context.stage, context.run_id)}/sheet-{context.dates}.json"
+    folder = context.layout.artifacts(context.stage, context.run_id)
+    key = f"{folder}/sheet-{record.through}-{context.dates}.json"
     context.store.put(key, json.dumps(sheet, ensure_ascii=False).encode())
     record.figures = {
         "balanced": not problems,

@@ -25,7 +25,6 @@ __all__ = ["EXPECTED", "Kpi", "Page", "build", "calendar", "kpi_dates", "number"
 Tone = Literal["good", "warn", "bad", "idle", "busy"]
 """What a colour means: fine, worth a look, wrong, nothing there, still going on."""
 
-STAGES: Final = ("extractor", "dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler")
 EXPECTED: Final[tuple[tuple[str, tuple[str, ...], float, float], ...]] = (
     ("Extraction and DLT", ("extractor", "dlt-trigger"), 7200, 9000),
     ("dbt", ("dbt-runner",), 1200, 1200),
@@ -523,7 +522,7 @@ def _timeline(run: _Run, tz: ZoneInfo, now: datetime) -> Timeline:
     total = max((end - run.began).total_seconds(), 0.001)
     lanes: dict[tuple[str, str | None], list[Record]] = {}
     for record in sorted(run.records, key=lambda record: record.started_at):
-        lanes.setdefault((record.stage, record.table), []).append(record)
+        lanes.setdefault((record.step, record.table), []).append(record)
     return Timeline(
         run.run_id,
         _moment(run.began, tz),
@@ -541,7 +540,7 @@ def _lane(records: Sequence[Record], began: datetime, total: float, end: datetim
     tones = [_OUTCOME_TONE[record.outcome] for record in records]
     tone = next((one for one in ("bad", "warn", "busy") if one in tones), "good")
     many = f"{len(records)}×" if len(records) > 1 else ""
-    return Lane(first.stage, " ".join(filter(None, (first.table, many))), tone, span(took), bars)  # type: ignore[arg-type]
+    return Lane(first.step, " ".join(filter(None, (first.table, many))), tone, span(took), bars)  # type: ignore[arg-type]
 
 
 def _bar(record: Record, began: datetime, total: float, end: datetime) -> Bar:
@@ -785,11 +784,11 @@ def _slow(records: Sequence[Record], current: Sequence[Record]) -> Iterator[Rema
     history: dict[tuple[str, str | None, int], list[Record]] = {}
     for record in records:
         if record.outcome == "succeeded" and record.seconds is not None:
-            history.setdefault((record.stage, record.table, len(record.dates)), []).append(record)
+            history.setdefault((record.stage, record.part, len(record.dates)), []).append(record)
     for record in current:
         others = [
             other.seconds or 0.0
-            for other in history.get((record.stage, record.table, len(record.dates)), [])
+            for other in history.get((record.stage, record.part, len(record.dates)), [])
             if other is not record
         ]
         if record.seconds is None or len(others) < SLOW_HISTORY:

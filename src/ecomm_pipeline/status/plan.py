@@ -33,7 +33,10 @@ class Cell:
 
 
 def newest(records: Iterable[Record]) -> list[Record]:
-    """Keep the newest record of each stage and table of a date, in the order in which they began."""
+    """Keep the newest record of each stage and table of a date, in the order in which they began.
+
+    Of a run's two proofs the later one counts, which proves all that the earlier one did.
+    """
     chosen: dict[tuple[str, str | None], Record] = {}
     for record in sorted(records, key=lambda record: record.began_at):
         chosen.pop((record.stage, record.table), None)

@@ -60,7 +60,7 @@ class ReconciledShop(Shop):
     def reconcile(self, *, code=0, date=DATE, run_id=RUN, **env):
         """Reconcile through Gold; gives what was said, and the record in the ledger."""
         said = self.ecomm("reconciler", "--date", date, "--through", "gold", code=code, ECOMM_RUN_ID=run_id, **env)
-        record = self.record("reconciler", date, run_id)
+        record = self.record("reconciler-gold", date, run_id)
         record["sheet"] = json.loads(self.sandbox.get(record["figures"]["sheet_key"]))
         return said, record
 

@@ -43,12 +43,12 @@ def objects():
     return Objects()
 
 
-def do(objects, work, *, dates=None, table=None, run_id=RUN, later=False):
+def do(objects, work, *, stage="extractor", dates=None, table=None, through=None, run_id=RUN, later=False):
     clock = FakeClock()
     clock.sleep(86_400 if later else 0)
     return run_stage(
         work,
-        stage="extractor",
+        stage=stage,
         dates=dates or DateRange(DAY, DAY),
         tz=TZ,
         run_id=run_id,
@@ -57,6 +57,7 @@ def do(objects, work, *, dates=None, table=None, run_id=RUN, later=False):
         layout=Layout("shop"),
         clock=clock,
         table=table,
+        through=through,
     )
 
 
@@ -68,7 +69,7 @@ def test_a_success_is_on_record_under_its_date_with_its_figures(objects):
     do(objects, work, table="orders")
     (key,) = objects.content
     assert key == f"shop/ledger/date=2026-01-02/extractor-orders/{RUN}.json"
-    record = Ledger(objects, Layout("shop")).read("extractor", DAY, RUN, table="orders")
+    record = Ledger(objects, Layout("shop")).read("extractor", DAY, RUN, part="orders")
     assert record.outcome == "succeeded"
     assert record.rows_out == 12
     assert record.seconds == 1
@@ -175,6 +176,19 @@ def test_run_ids_sort_by_time_and_are_checked():
     for wrong in ("", "latest", "20260102", "20260102T180000Z-a/b", "../x"):
         with pytest.raises(Exception, match="not a run id"):
             check_run_id(wrong)
+
+
+def test_the_two_proofs_of_a_run_have_a_record_each(objects):
+    for through in ("gold", "kpi"):
+        do(objects, lambda context: None, stage="reconciler", through=through)
+    assert sorted(objects.content) == [
+        f"shop/ledger/date=2026-01-02/reconciler-{through}/{RUN}.json" for through in ("gold", "kpi")
+    ]
+    records = Ledger(objects, Layout("shop")).of_date(DAY)
+    assert [(record.stage, record.part, record.step) for record in records] == [
+        ("reconciler", "gold", "reconciler-gold"),
+        ("reconciler", "kpi", "reconciler-kpi"),
+    ]
 
 
 @pytest.mark.parametrize("prefix", ["", "a", "/a/b/"])

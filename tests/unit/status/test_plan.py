@@ -44,6 +44,13 @@ def test_the_newest_run_of_each_stage_and_table_counts():
     assert newest([new, other, old]) == [other, new]
 
 
+def test_of_the_two_proofs_of_a_run_the_later_one_counts():
+    gold = record("reconciler", 10, through="gold", rows_out=7)
+    kpi = record("reconciler", 40, through="kpi", rows_out=7)
+    assert newest([gold, kpi]) == [kpi]
+    assert newest([gold]) == [gold]
+
+
 def test_a_cell_is_the_worst_outcome_the_whole_time_and_all_rows():
     cell = cell_of([record("extractor", n, table=t, rows_out=n) for n, t in enumerate(TABLES)])
     assert (cell.outcome, cell.seconds, cell.rows) == ("succeeded", 5.5, 6)

@@ -12,7 +12,7 @@ from workflows.render import RENDERED, main, render
 
 from ecomm_pipeline.cli import app
 from ecomm_pipeline.dates import DateRange, parse_dates
-from ecomm_pipeline.errors import FAILURE_CLASSES, KILLED_EXIT_CODES
+from ecomm_pipeline.errors import FAILURE_CLASSES
 from ecomm_pipeline.layout import check_run_id
 from ecomm_pipeline.runner.plan import choose, delay, run_scope
 from ecomm_pipeline.runner.workflow import Container, Dag, parse, substitute
@@ -150,7 +150,7 @@ def test_the_nightly_run_goes_before_a_backfill():
 @pytest.mark.parametrize(("spec", "template"), CONTAINERS)
 def test_a_container_retries_exactly_the_classes_for_which_it_can_help(spec, template):
     retry = _parsed(spec, template).retry
-    truth = {row.exit_code: row.retry for row in FAILURE_CLASSES.values()} | dict.fromkeys(KILLED_EXIT_CODES, True)
+    truth = {row.exit_code: row.retry for row in FAILURE_CLASSES.values()}
     assert {code: delay(retry, 1, code) is not None for code in truth} == truth
     assert delay(retry, 1, 2) is None
     assert retry.expression({"lastRetry.status": "Error", "lastRetry.exitCode": "-1"}), "a pod that was lost"
