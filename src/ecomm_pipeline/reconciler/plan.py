@@ -556,7 +556,10 @@ def _sales_rows(day: SalesDay) -> Iterator[dict[str, Any]]:
 
 
 def findings(days: Sequence[Day]) -> Iterator[LedgerFinding]:
-    """Tell what is explained and still worth a look, a finding a table: quarantined, rescued, late, deleted, orphan."""
+    """Tell what is explained and still worth a look, a finding a table: quarantined, late, deleted, orphan.
+
+    Rescued values are told by dlt-trigger (`schema_drift`) when they arrive; here they are in the sheet.
+    """
     from ecomm_pipeline.ledger import Finding
 
     for table in dict.fromkeys(day.table for day in days):
@@ -582,7 +585,6 @@ def _odd(days: Sequence[Day]) -> Iterator[tuple[str, str, int, str]]:
     late = [row for change in changes for row in change.late if row.covered]
     covered = "; ".join(sorted({row.covered for row in late if row.covered}))
     yield "P2", "rows_quarantined", sum(reasons.values()), f"in silver.quarantine: {why}"
-    yield "P3", "rows_rescued", sum(day.rescued for day in days), "with _rescued_data: columns beside the contract's"
     yield "P3", "committed_late", len(late), f"committed after the extract: {covered}"
     deleted = sum(change.deleted.rows for change in changes)
     yield "P3", "deleted_in_source", deleted, "deleted in Postgres since the extract; the lakehouse keeps them"
