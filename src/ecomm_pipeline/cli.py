@@ -231,6 +231,73 @@ def report(
     write_report(chosen, output, store=store, layout=layout, databricks=databricks, business=business)
 
 
+@app.command()
+def doctor(
+    date: Annotated[str, typer.Argument(help="2026-01-02; default yesterday, in the business zone.")] = "",
+    *,
+    within: Annotated[float, typer.Option(min=1, help="Seconds: what takes longer is left out.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Tell what is wrong with a date first, what follows from it, and the command that repairs it; change nothing."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.doctor.run import DoctorSettings, show_diagnosis
+    from ecomm_pipeline.settings import load
+
+    settings, clock = load(DoctorSettings), SystemClock()
+    chosen = _dates(date or clock.now().isoformat(), settings.business).only
+    code = show_diagnosis(
+        chosen,
+        settings,
+        load=load,
+        environment=os.environ,
+        clock=clock,
+        within=within,
+        output="json" if as_json else "text",
+    )
+    raise typer.Exit(code)
+
+
+@app.command()
+def explain(
+    date: Annotated[str, typer.Argument(help="The sales date, 2026-01-02.")],
+    metric: Annotated[str, typer.Argument(help="A column of kpi.agg_sales_kpi, such as net_revenue.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
+) -> None:
+    """Show what a KPI of a day is made of, down to the files and their runs, each sum proven against the next."""
+    from ecomm_pipeline.explain.run import show_explanation
+    from ecomm_pipeline.settings import Business, Databricks, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    business, databricks = load(Business), load(Databricks)
+    store, layout = _store(load(StoreSettings))
+    show_explanation(
+        _dates(date, business).only,
+        metric,
+        business=business,
+        databricks=databricks,
+        store=store,
+        layout=layout,
+        output="json" if as_json else "tree",
+    )
+
+
+@app.command()
+def diff(
+    one: Annotated[str, typer.Argument(help="2026-01-02, or 2026-01-02@RUN with the beginning of a run's id.")],
+    other: Annotated[str, typer.Argument(help="The same, of what it is compared with.")],
+    output: Annotated[Literal["table", "json"], typer.Option("--format", help="How to print it.")] = "table",
+) -> None:
+    """Show what differs between two dates, or two runs of a date: rows, money, columns, outcomes, durations."""
+    from ecomm_pipeline.diff.run import show_diff
+    from ecomm_pipeline.settings import Business, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    business = load(Business)
+    store, layout = _store(load(StoreSettings))
+    show_diff(one, other, tables=business.tables, tz=_zone(business), store=store, layout=layout, output=output)
+
+
 def _stage(
     stage: str,
     settings: Any,  # noqa: ANN401 (each stage's own settings; all hold business, run and store)
