@@ -63,6 +63,15 @@ bench-run: ## One day and 31 days on a warm sandbox, by stage; the demo; start-u
 	@tools/setup bench
 	$(BIN)/python benchmarks/bench_run.py --write --demo
 
+.PHONY: cluster cluster-down images
+cluster: ## A kind cluster with Argo Workflows (cluster/README.md)
+	@cluster/up
+cluster-down: ## Remove that cluster; what it was made from stays cached
+	@cluster/down
+images: ## Build the image of each stage (docs/images.md)
+	@cluster/engine
+	@BASE_IMAGE=$$(cluster/base-image) images/build
+
 .PHONY: clean
 clean: ## End the sandbox and remove what was made; caches and .venv stay
 	@[ ! -x $(BIN)/ecomm-sandbox ] || $(BIN)/ecomm-sandbox down --purge
