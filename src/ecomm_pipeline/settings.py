@@ -6,6 +6,7 @@ Each field's docstring gives its meaning, unit, default and why. The environment
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from datetime import time
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -22,8 +23,11 @@ __all__ = [
     "DbtRunnerSettings",
     "DltTrigger",
     "DltTriggerSettings",
+    "Exporter",
+    "ExporterSettings",
     "Extractor",
     "ExtractorSettings",
+    "Nightly",
     "Postgres",
     "Reconciler",
     "ReconcilerSettings",
@@ -85,6 +89,19 @@ class Run(_Group):
     """Shared by the stages of a run and their retries; begins with a UTC second. Default: a new one."""
     trigger: Literal["cron", "manual", "backfill", "local"] = "manual"
     """What began the run."""
+
+
+class Nightly(_Group):
+    """When the night of a business date is: times of the day after it, in the business zone."""
+
+    model_config = _group("ECOMM_NIGHTLY_")
+
+    starts: time = time(1)
+    """When the nightly run begins; as the CronWorkflow's schedule. Default: 01:00."""
+    gate: time = time(5)
+    """When dbt may begin. Default: 05:00."""
+    due: time = time(6)
+    """When dashboards should show the date. Default: 06:00, the gate and the runbook's times for dbt and Tableau."""
 
 
 class Postgres(_Group):
@@ -239,6 +256,31 @@ class Reconciler(_Group):
     """Whether Postgres is asked again. Default: yes; switch off where the source may only be read at night."""
 
 
+class Exporter(_Group):
+    """How far back metrics go, and what is expected of a stage. Seconds are of one date; a range may take as many."""
+
+    model_config = _group("ECOMM_EXPORTER_")
+
+    days: int = Field(default=14, ge=2, le=100)
+    """Business dates that have metrics of their own, up to yesterday. Default: 14; each is about 60 series."""
+    refresh_interval: float = Field(default=30, gt=0)
+    """Seconds between two looks at the ledger. Default: 30, as often as Prometheus usually asks."""
+    extractor_expected: int = Field(default=3600, ge=1)
+    """Seconds that the extraction of a table should take at most. Default: 1 h of the runbook's 2.5 h."""
+    dlt_trigger_expected: int = Field(default=5400, ge=1)
+    """Seconds that Bronze, Silver and Gold should take at most. Default: 1.5 h of the runbook's 2.5 h."""
+    reconciler_expected: int = Field(default=900, ge=1)
+    """Seconds that a reconciliation should take at most. Default: 15 min."""
+    dbt_runner_expected: int = Field(default=1200, ge=1)
+    """Seconds that dbt should take at most. Default: 20 min, as the runbook says."""
+    tableau_refresher_expected: int = Field(default=1800, ge=1)
+    """Seconds that the Tableau refreshes should take at most. Default: 30 min, as the runbook says."""
+
+    def expected(self, stage: str) -> int:
+        """Seconds that a stage should take at most for one date."""
+        return int(getattr(self, f"{stage.replace('-', '_')}_expected"))
+
+
 @dataclass(frozen=True, slots=True)
 class ExtractorSettings:
     """What the extractor reads of the environment."""
@@ -297,8 +339,19 @@ class ReconcilerSettings:
     reconciler: Reconciler
 
 
+@dataclass(frozen=True, slots=True)
+class ExporterSettings:
+    """What the exporter reads of the environment."""
+
+    business: Business
+    nightly: Nightly
+    store: Store
+    exporter: Exporter
+
+
 GROUPS: tuple[type[BaseSettings], ...] = (
     Business,
+    Nightly,
     Run,
     Postgres,
     Store,
@@ -308,6 +361,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     DltTrigger,
     DbtRunner,
     Reconciler,
+    Exporter,
 )
 """Every group, in the order of the documentation."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from ecomm_pipeline.settings import Store as StoreSettings
 
-__all__ = ["Store"]
+__all__ = ["Listed", "Store"]
 
 PART_SIZE: Final = 5 * 1024 * 1024
 """Bytes of a multipart upload's part: S3's least, so 10 000 parts bound an object at 52 GB (of gzip: 200 GB of CSV).
@@ -43,6 +44,15 @@ PARALLEL_PARTS: Final = 4
 _GIVE_UP: Final = timedelta(seconds=60)
 _PARALLEL_REQUESTS: Final = 16
 _EXCERPT: Final = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """An object as a listing shows it. `version` changes with its content."""
+
+    key: str
+    version: str
+    modified: datetime
 
 
 class Store:
@@ -113,6 +123,17 @@ class Store:
 
         with self._errors("list", folder):
             return sorted(item["path"] for batch in obstore.list(self._s3, prefix=f"{folder}/") for item in batch)
+
+    def listing(self, folder: str) -> list[Listed]:
+        """List what is under a folder with each object's version, so that only what changed need be read again."""
+        import obstore
+
+        with self._errors("list", folder):
+            return [
+                Listed(item["path"], str(item["e_tag"] or item["last_modified"]), item["last_modified"])
+                for batch in obstore.list(self._s3, prefix=f"{folder}/")
+                for item in batch
+            ]
 
     def folders(self, folder: str) -> list[str]:
         """List the names of the folders directly under a folder, sorted, with one request for a thousand of them."""

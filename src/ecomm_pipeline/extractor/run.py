@@ -47,7 +47,7 @@ def extract(context: StageContext, settings: ExtractorSettings) -> None:
     """Copy the window of `context.record.table`, for the one date of `context.dates`, to the store.
 
     Fills the record: `rows_in`, `rows_out`, `bytes` as stored; figures `uncompressed_bytes`, `manifest` (its key),
-    `seconds` and `mb_per_second` (10⁶ bytes of CSV); P3 findings where the table is not as the contract has it. When
+    `max_updated_at`, `seconds` and `mb_per_second` (10⁶ bytes of CSV); P3 findings where the table is not as the contract has it. When
     an earlier try of this run wrote the manifest, nothing is read again. Raises the `EcommError` that fits, and leaves
     no object then.
     """
@@ -78,6 +78,7 @@ def _report(record: Record, manifest: Manifest, key: str) -> None:
     record.bytes = manifest.bytes
     record.figures["uncompressed_bytes"] = sum(file.uncompressed_bytes for file in manifest.files)
     record.figures["manifest"] = key
+    record.figures["max_updated_at"] = manifest.max_updated_at and manifest.max_updated_at.isoformat()
     record.findings.extend(plan.manifest_findings(manifest))
 
 
