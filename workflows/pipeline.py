@@ -2,9 +2,9 @@
 
 ::
 
-    orders ─────┐
-    products ───┼─► extractor ×4 ─► dlt-trigger ─► reconciler ─► gate ─► dbt-runner ─► tableau-refresher ─► reconciler
-    customers ──┤
+    orders ─────┐                              ┌─► reconciler ─┐
+    products ───┼─► extractor ×4 ─► dlt-trigger┤               ├─► dbt-runner ─► tableau-refresher ─► reconciler
+    customers ──┤                              └─► gate ───────┘
     order_items ┘
 """
 
@@ -14,7 +14,7 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows import models as m
 
 from workflows import stages
-from workflows.stages import NIGHTLY, one_run_a_date, workflow_template
+from workflows.stages import DATE, NIGHTLY, ZONE, workflow_template
 
 __all__ = ["daily", "nightly"]
 
@@ -29,8 +29,15 @@ def daily() -> WorkflowTemplate:
         Parameter(name="not-before", value="05:00", description="When dbt may begin, on the day after the date."),
         stages.trigger_parameter(),
     ]
-    with workflow_template(PIPELINE, entrypoint="main", priority=NIGHTLY, arguments=arguments) as workflow:
-        dates = stages.dates()
+    with workflow_template(
+        PIPELINE,
+        entrypoint="main",
+        priority=NIGHTLY,
+        arguments=arguments,
+        lock=DATE,
+        title=f"Pipeline of {DATE} ({{{{workflow.parameters.trigger}}}})",
+        description="One business date from Postgres to Tableau, proven at Gold and at the KPI tables.",
+    ) as workflow:
         extractor = stages.extractor()
         dlt_trigger = stages.dlt_trigger()
         reconciler = stages.reconciler()
@@ -38,44 +45,33 @@ def daily() -> WorkflowTemplate:
         dbt_runner = stages.dbt_runner()
         tableau_refresher = stages.tableau_refresher()
 
-        date = {"date": "{{inputs.parameters.date}}"}
-        with DAG(name="day", inputs=[Parameter(name="date")], synchronization=one_run_a_date(date["date"])) as day:
-            extract = Task(
-                name="extractor",
-                template=extractor,
-                arguments={**date, "table": "{{item}}"},
-                with_param="{{workflow.parameters.tables}}",
-            )
+        date = {"date": "{{workflow.parameters.date}}"}
+        table = {"table": "{{item}}"}
+        opens = {"not-before": "{{workflow.parameters.not-before}}"}
+        with DAG(name="main"):
+            tables = "{{workflow.parameters.tables}}"
+            extract = Task(name="extractor", template=extractor, arguments={**date, **table}, with_param=tables)
             update = Task(name="dlt-trigger", template=dlt_trigger, arguments=date)
             prove_gold = Task(name="reconciler-gold", template=reconciler, arguments={**date, "through": "gold"})
-            wait = Task(
-                name="gate", template=gate, arguments={**date, "not-before": "{{workflow.parameters.not-before}}"}
-            )
+            wait = Task(name="gate", template=gate, arguments={**date, **opens})
             build = Task(name="dbt-runner", template=dbt_runner, arguments={**date, "select": ""})
             refresh = Task(name="tableau-refresher", template=tableau_refresher, arguments=date)
             prove_kpi = Task(name="reconciler-kpi", template=reconciler, arguments={**date, "through": "kpi"})
 
-            extract >> update >> prove_gold >> wait >> build >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
-
-        with DAG(name="main"):
-            scheduled = {"date": "{{workflow.parameters.date}}", "form": "single"}
-            business_date = Task(name="business-date", template=dates, arguments=scheduled)
-            business_date >> Task(
-                name="day", template=day, arguments={"date": "{{tasks.business-date.outputs.result}}"}
-            )
+            extract >> update >> [prove_gold, wait] >> build >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
     return workflow
 
 
 def nightly() -> CronWorkflow:
     """Process the day that ended, at 01:00 in Ho Chi Minh City.
 
-    `workflow.scheduledTime` is in UTC, where that is still the day before: `ecomm dates` makes the business date of it.
+    `workflow.scheduledTime` is in UTC, where that is still the day before: each stage makes the business date of it.
     A run missed by less than the four hours until the gate opens is made up for.
     """
     return CronWorkflow(
         name=PIPELINE,
         schedules=["0 1 * * *"],
-        timezone="Asia/Ho_Chi_Minh",
+        timezone=ZONE,
         concurrency_policy="Forbid",
         starting_deadline_seconds=4 * 60 * 60,
         successful_jobs_history_limit=7,

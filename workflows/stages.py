@@ -15,18 +15,21 @@ from ecomm_pipeline.errors import retryable_exit_codes
 from ecomm_pipeline.settings import DEFAULT_TABLES, DbtRunner, DltTrigger, Extractor, Tableau
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from pydantic_settings import BaseSettings
 
 __all__ = [
     "BACKFILL",
     "NIGHTLY",
+    "RANGE",
     "date_parameter",
     "dates",
     "dbt_runner",
     "dlt_trigger",
     "extractor",
     "gate",
-    "one_run_a_date",
+    "one_at_a_time",
     "reconciler",
     "tableau_refresher",
     "tables_parameter",
@@ -40,6 +43,24 @@ NAME: Final = "ecomm-data-pipeline"
 NIGHTLY: Final = 100
 BACKFILL: Final = 0
 """Priorities: where workflows queue, the one that dashboards wait for goes first."""
+
+ZONE: Final = "Asia/Ho_Chi_Minh"
+"""Of the business and of the schedule. The chart replaces it by its value wherever it stands in the rendered YAML."""
+
+DATE: Final = (
+    '{{=let at = workflow.parameters.date contains "scheduledTime" '
+    "? workflow.scheduledTime : workflow.parameters.date; "
+    f'at contains "T" ? date(at).In(timezone("{ZONE}")).AddDate(0, 0, -1).Format("2006-01-02") : at}}}}'
+)
+"""The business date of a workflow as Argo has to know it before there is a pod: for its lock, its labels, its title.
+
+The stages get the parameter as it is, and compute the date in our image (`dates.parse_dates`). The nightly run's is the
+instant at which it was scheduled, in UTC: still the day before in Ho Chi Minh City's time of 01:00, so that cutting ten
+characters off it would be right by luck only. In a spec, Argo knows the parameter only as `{{workflow.scheduledTime}}`.
+"""
+
+RANGE: Final = "{{workflow.parameters.from}}..{{workflow.parameters.to}}"
+"""The business dates of a backfill."""
 
 RUN_ID: Final = (
     "{{workflow.creationTimestamp.Y}}{{workflow.creationTimestamp.m}}{{workflow.creationTimestamp.d}}T"
@@ -57,6 +78,14 @@ _RETRY: Final = RetryStrategy(
     backoff=m.Backoff(duration="30s", factor=4),
 )
 """Once more after 30 s and after 2 min, where the failure's class says that it can help, or the pod was lost."""
+
+_PROTECTED: Final = {
+    "cluster-autoscaler.kubernetes.io/safe-to-evict": "false",
+    "karpenter.sh/do-not-disrupt": "true",
+}
+"""Who wants to empty a node waits for a run's pods. A pod that is lost all the same is made up for by its retry."""
+
+_MORE_THAN_ANY_RUN_HAS: Final = 9999
 
 _MINUTE: Final = 60
 
@@ -77,41 +106,82 @@ def trigger_parameter(value: str = "manual") -> Parameter:
     return Parameter(name="trigger", value=value, description="What began the run: cron, manual, backfill or local.")
 
 
-def workflow_template(name: str, *, entrypoint: str, priority: int, arguments: list[Parameter]) -> WorkflowTemplate:
-    """Open a WorkflowTemplate as all of ours are: locked down, and cleaned up after a while.
+def workflow_template(
+    name: str,
+    *,
+    entrypoint: str,
+    priority: int,
+    arguments: list[Parameter],
+    lock: str,
+    title: str,
+    description: str,
+    dates: str = DATE,
+) -> WorkflowTemplate:
+    """Open a WorkflowTemplate as all of ours are: one at a time of a lock, locked down, and cleaned up after a while.
+
+    `title` and `description` (Markdown) are for Argo's UI, where `{{…}}` may be used. The lock is held by the workflow
+    and not by a template, where Argo has lost some. Its pods mount their service account's token, which may only write
+    `workflowtaskresults`: to keep it from the stages, Argo's executor would need one that never ends, from a Secret.
 
     Upstream: https://argo-workflows.readthedocs.io/en/latest/fields/#workflowspec
     """
-    return WorkflowTemplate(
+    labels = {"date": dates, "trigger": "{{workflow.parameters.trigger}}"}
+    workflow = WorkflowTemplate(
         name=name,
+        annotations=_in_the_ui(name, description),
         entrypoint=entrypoint,
         arguments=arguments,
         priority=priority,
+        synchronization=one_at_a_time(lock),
         service_account_name=NAME,
         security_context=m.PodSecurityContext(
             run_as_non_root=True, seccomp_profile=m.SeccompProfile(type="RuntimeDefault")
         ),
         volumes=[m.Volume(name="tmp", empty_dir=m.EmptyDirVolumeSource())],
+        workflow_metadata=m.WorkflowMetadata(labels=labels, annotations=_in_the_ui(title, description)),
+        pod_metadata=m.Metadata(labels=labels, annotations=_PROTECTED),
+        pod_disruption_budget=m.PodDisruptionBudgetSpec(min_available=_MORE_THAN_ANY_RUN_HAS),
         pod_gc=m.PodGC(strategy="OnWorkflowSuccess", delete_delay_duration="10m"),
         ttl_strategy=m.TTLStrategy(
             seconds_after_success=3 * 24 * 60 * _MINUTE, seconds_after_failure=14 * 24 * 60 * _MINUTE
         ),
+        on_exit="finish",
     )
+    with workflow:
+        _finish(RANGE if dates == RANGE else "{{workflow.parameters.date}}")
+    return workflow
 
 
-def one_run_a_date(date: str) -> m.Synchronization:
-    """Let one run at a time work on a business date.
+def _in_the_ui(title: str, description: str) -> dict[str, str]:
+    return {"workflows.argoproj.io/title": title, "workflows.argoproj.io/description": description}
 
-    It is held by a template, not by the workflow: only there is the business date of a scheduled run known, and a
-    nightly run must wait for a manual one of the same date. Upstream:
-    https://argo-workflows.readthedocs.io/en/latest/synchronization/
+
+def one_at_a_time(lock: str) -> m.Synchronization:
+    """Let one holder of a lock go on at a time, the one of the highest priority first.
+
+    A mutex, since more than one is never right here: a business date has one run, a Databricks pipeline one update at
+    a time, and a Tableau token one session (a second sign-in ends the first). A semaphore would need a ConfigMap, and
+    offer a number that must stay 1. Upstream: https://argo-workflows.readthedocs.io/en/latest/synchronization/
     """
-    return m.Synchronization(mutexes=[m.Mutex(name=f"ecomm-{date}")])
+    return m.Synchronization(mutexes=[m.Mutex(name=f"ecomm-{lock}")])
+
+
+def _finish(dates: str) -> Container:
+    """Close the ledger, however the workflow ended."""
+    told = {
+        "date": dates,
+        "workflow": "{{workflow.name}}",
+        "status": "{{workflow.status}}",
+        "duration": "{{workflow.duration}}",
+        "failures": "{{workflow.failures}}",
+    }
+    return _stage("finish", told=told, image="extractor", minutes=10, memory="128Mi")
 
 
 def dates() -> Container:
-    """Tell which business dates the parameter means: as a JSON list, or (`form` is `single`) the only one, bare."""
-    return _stage("dates", inputs=["date", "form"], image="extractor", minutes=5, memory="128Mi")
+    """Tell which business dates of a range a backfill has to do, as a JSON list of as many lists as go at once."""
+    inputs = ["date", "mode", "parallelism"]
+    return _stage("dates", inputs=inputs, image="extractor", minutes=10, memory="256Mi")
 
 
 def extractor() -> Container:
@@ -121,7 +191,12 @@ def extractor() -> Container:
 
 def dlt_trigger() -> Container:
     """Update Bronze, Silver and Gold."""
-    return _stage("dlt-trigger", inputs=["date"], minutes=_minutes(DltTrigger, "queue_timeout", "run_timeout"))
+    return _stage(
+        "dlt-trigger",
+        inputs=["date"],
+        minutes=_minutes(DltTrigger, "queue_timeout", "run_timeout"),
+        lock="dlt-pipeline",
+    )
 
 
 def gate() -> Container:
@@ -137,7 +212,7 @@ def dbt_runner() -> Container:
 
 def tableau_refresher() -> Container:
     """Refresh the Tableau extracts."""
-    return _stage("tableau-refresher", inputs=["date"], minutes=_minutes(Tableau, "timeout"))
+    return _stage("tableau-refresher", inputs=["date"], minutes=_minutes(Tableau, "timeout"), lock="tableau-session")
 
 
 def reconciler() -> Container:
@@ -148,20 +223,27 @@ def reconciler() -> Container:
 def _stage(
     name: str,
     *,
-    inputs: list[str],
     minutes: int,
+    inputs: Sequence[str] = (),
+    told: Mapping[str, str] | None = None,
     image: str | None = None,
     cpu: str = "100m",
     memory: str = "256Mi",
+    lock: str | None = None,
 ) -> Container:
-    """Run `ecomm NAME --INPUT=VALUE…` in the image of that name, for `minutes` at most."""
+    """Run `ecomm NAME --INPUT=VALUE…` in the image of that name, for `minutes` at most, while it holds a lock.
+
+    `told` are options that are no inputs, with their values.
+    """
+    options = {input_: f"{{{{inputs.parameters.{input_}}}}}" for input_ in inputs} | dict(told or {})
     return Container(
         name=name,
         labels={"app.kubernetes.io/name": NAME, "app.kubernetes.io/component": name},
         inputs=[Parameter(name=input_) for input_ in inputs],
+        synchronization=one_at_a_time(lock) if lock else None,
         image=f"{NAME}/{image or name}:{__version__}",
         command=["ecomm"],
-        args=[name, *(f"--{input_}={{{{inputs.parameters.{input_}}}}}" for input_ in inputs)],
+        args=[name, *(f"--{option}={value}" for option, value in options.items())],
         env=[
             m.EnvVar(name="ECOMM_RUN_ID", value=RUN_ID),
             m.EnvVar(name="ECOMM_TRIGGER", value="{{workflow.parameters.trigger}}"),

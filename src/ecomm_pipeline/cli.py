@@ -19,6 +19,7 @@ from ecomm_pipeline.errors import FAILURE_CLASSES, EcommError, classify
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from ecomm_pipeline.backlog import Mode, Need
     from ecomm_pipeline.dates import DateRange
     from ecomm_pipeline.settings import Business, Run
     from ecomm_pipeline.settings import Store as StoreSettings
@@ -129,13 +130,46 @@ def reconciler(
 @app.command()
 def dates(
     date: DateOption,
-    form: Annotated[Literal["json", "single"], typer.Option(help="A JSON list, or the only date, bare.")] = "json",
+    mode: Annotated[
+        Literal["missing", "failed", "all"], typer.Option(help="Which of them: by what the ledger says, or all.")
+    ] = "all",
+    parallelism: Annotated[int, typer.Option(min=0, help="Give a list of so many lists; 0: one plain list.")] = 0,
 ) -> None:
-    """Tell which business dates DATE means, for workflows to go through."""
-    from ecomm_pipeline.settings import Business, load
+    """Tell which business dates DATE means, as JSON, for workflows to go through."""
+    from ecomm_pipeline.backlog import lanes, needed
 
-    found = _dates(date, load(Business))
-    print(found.only if form == "single" else json.dumps([str(day) for day in found]))
+    needs = _backlog(date, mode)
+    print(lanes(needed(needs), parallelism) if parallelism else json.dumps([str(day) for day in needed(needs)]))
+
+
+@app.command()
+def finish(
+    date: DateOption,
+    workflow: Annotated[str, typer.Option(help="The workflow's name.")],
+    status: Annotated[str, typer.Option(help="How it ended, in Argo's words: Succeeded, Failed or Error.")],
+    duration: Annotated[float, typer.Option(help="Seconds that it took.")] = 0.0,
+    failures: Annotated[str, typer.Option(help="Argo's list of the nodes that failed, as JSON.")] = "",
+) -> None:
+    """Close the ledger at the end of a run: its outcome, and the stages that a killed process left open."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.finish.plan import end_of
+    from ecomm_pipeline.finish.run import close_ledger
+    from ecomm_pipeline.ledger import Ledger
+    from ecomm_pipeline.settings import Business, Run, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    this_run, clock = load(Run), SystemClock()
+    end = end_of(
+        _dates(date, load(Business)),
+        workflow=workflow,
+        run_id=_run_id(this_run, clock),
+        trigger=this_run.trigger,
+        status=status,
+        seconds=duration,
+        failures=failures,
+        now=clock.now(),
+    )
+    close_ledger(end, Ledger(*_store(load(StoreSettings))))
 
 
 @app.command()
@@ -149,14 +183,14 @@ def run(
 ) -> None:
     """Run the whole pipeline here, from the workflows that Kubernetes runs."""
     from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.runner.plan import choose
     from ecomm_pipeline.runner.run import find_workflows, run_workflow
     from ecomm_pipeline.settings import Business, Run, load
 
     business, clock = load(Business), SystemClock()
     this_run = load(Run).model_copy(update={"run_id": run_id}) if run_id else load(Run)
     run_workflow(
-        _dates(dates, business),
-        tables=business.tables,
+        choose(_dates(dates, business), business.tables),
         run_id=_run_id(this_run, clock),
         workflows=find_workflows(workflows),
         runs=runs,
@@ -326,6 +360,24 @@ def _stage(
         table=table,
         through=through,
     )
+
+
+def _backlog(text: str, mode: Mode) -> list[Need]:
+    """Plan which dates of a range are to be done; only `all` needs no ledger."""
+    from ecomm_pipeline.backlog import plan_backfill
+    from ecomm_pipeline.ledger import Ledger
+    from ecomm_pipeline.logs import get_logger
+    from ecomm_pipeline.settings import Business, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    business = load(Business)
+    dates = _dates(text, business)
+    records = [] if mode == "all" else Ledger(*_store(load(StoreSettings))).of_range(dates)
+    needs = plan_backfill(dates, mode, records, business.tables)
+    for need in filter(None, needs):
+        get_logger().info("dates.needed", date=str(need.date), reasons=need.reasons)
+    get_logger().info("dates.planned", dates=str(dates), mode=mode, needed=sum(map(bool, needs)), of=len(needs))
+    return needs
 
 
 def _run_id(run: Run, clock: Any) -> str:  # noqa: ANN401 (a Clock, imported where it is made)

@@ -1,4 +1,4 @@
-"""The ledger: one small JSON object a stage run and date, on S3.
+"""The ledger: one small JSON object a stage run and date, and one a whole run and date, on S3.
 
 It outlives pods and workflows. Status, report, reconciliation and diagnosis read it, and nothing else, for history.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import platform
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -20,8 +20,9 @@ from ecomm_pipeline.store import Store  # noqa: TC001
 if TYPE_CHECKING:
     from ecomm_pipeline.layout import Layout
 
-__all__ = ["Finding", "Ledger", "Outcome", "Record"]
+__all__ = ["Finding", "Ledger", "Outcome", "Record", "RunFailure", "RunRecord"]
 
+_Kind = TypeVar("_Kind", bound=BaseModel)
 Outcome = Literal["running", "succeeded", "failed", "cancelled"]
 
 
@@ -103,6 +104,51 @@ class Record(BaseModel):
         self.findings.append(Finding(priority=priority, kind=kind, message=message))
 
 
+class RunFailure(BaseModel):
+    """A node of a workflow that failed, as Argo tells it; `step` is its name in the UI, `template` mostly a stage."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    step: str
+    template: str = ""
+    message: str = ""
+    ended_at: datetime | None = None
+
+
+class RunRecord(BaseModel):
+    """What became of a whole run: written by its exit handler, again when it was retried. Times are UTC.
+
+    `workflow` is its name in Argo (or of the template, for a run on one machine), `status` Argo's word for how it ended
+    (Succeeded, Failed, Error), `seconds` what it took (of a run that was retried: the last time). The class, error and
+    next step are those of the first stage that failed; `closed` names the stages that were left open by a process
+    that was killed.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    version: Literal[1] = 1
+    workflow: str
+    run_id: str
+    trigger: str
+    first_date: date
+    last_date: date
+    started_at: datetime
+    ended_at: datetime
+    seconds: float
+    status: str
+    outcome: Outcome
+    failure_class: str | None = None
+    error: str | None = None
+    next_step: str | None = None
+    failures: list[RunFailure] = Field(default_factory=list)
+    closed: list[str] = Field(default_factory=list)
+
+    @property
+    def dates(self) -> DateRange:
+        """The business dates that the run was for."""
+        return DateRange(BusinessDate(self.first_date), BusinessDate(self.last_date))
+
+
 class Ledger:
     """Reads and writes records. Raises what `Store` raises."""
 
@@ -166,13 +212,35 @@ class Ledger:
         matching = [r for r in self.of_date(date_) if r.stage == stage and r.table == table]
         return matching[-1] if matching else None
 
+    def write_run(self, run: RunRecord) -> None:
+        """Write what became of a run under each of its dates."""
+        content = run.model_dump_json(indent=1).encode()
+        self._store.put_all({self._layout.run(date_, run.run_id): content for date_ in run.dates})
+
+    def runs(self, date_: BusinessDate) -> list[RunRecord]:
+        """Read all runs of a date, in the order in which they began."""
+        keys = [key for key in self._store.keys(self._layout.runs(date_)) if key.endswith(".json")]
+        contents = zip(keys, self._store.get_all(keys), strict=True)
+        runs = [_read(content, key, RunRecord) for key, content in contents if content is not None]
+        return sorted(runs, key=lambda run: run.run_id)
+
+    def run(self, date_: BusinessDate, run_id: str) -> RunRecord | None:
+        """Read one run; None when its exit handler has not run yet."""
+        key = self._layout.run(date_, run_id)
+        content = self._store.get(key)
+        return None if content is None else _read(content, key, RunRecord)
+
     def _key(self, record: Record, date_: BusinessDate) -> str:
         return self._layout.record(date_, record.stage, record.part, record.run_id)
 
 
 def _parse(content: bytes, key: str) -> Record:
+    return _read(content, key, Record)
+
+
+def _read(content: bytes, key: str, kind: type[_Kind]) -> _Kind:
     try:
-        return Record.model_validate_json(content)
+        return kind.model_validate_json(content)
     except ValidationError as error:
         message = f"{key} is not a ledger record of this version: {error.errors()[0]['msg']}"
         raise BadDataError(message, next_step="delete that object; the other records are not affected") from error

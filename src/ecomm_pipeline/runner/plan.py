@@ -12,10 +12,11 @@ from ecomm_pipeline.errors import FAILURE_CLASSES, ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from ecomm_pipeline.backlog import Mode
     from ecomm_pipeline.dates import DateRange
     from ecomm_pipeline.runner.workflow import Dag, Retry, Task
 
-__all__ = ["Choice", "Node", "Schedule", "choose", "class_of", "delay", "items_of", "run_scope"]
+__all__ = ["Choice", "Node", "Schedule", "choose", "choose_backfill", "class_of", "delay", "items_of", "run_scope"]
 
 _SINGLE: Final = "batch-ecomm-pipeline"
 _RANGE: Final = "backfill"
@@ -23,21 +24,38 @@ _RANGE: Final = "backfill"
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A WorkflowTemplate by name, and its arguments."""
+    """A WorkflowTemplate by name, and its arguments; `again` is the command that goes on with its run."""
 
     workflow: str
     arguments: Mapping[str, str]
+    dates: DateRange
+    again: str
 
 
 def choose(dates: DateRange, tables: tuple[str, ...]) -> Choice:
-    """Choose the workflow: the nightly one for a date, the backfill for more.
+    """Choose the workflow that does all of it: the nightly one for a date, the backfill for more.
 
     The gate is told to open at once: it keeps the nightly run off a warehouse that is busy, and people here wait.
     """
-    common = {"tables": json.dumps(tables), "trigger": "local"}
-    if len(dates) == 1:
-        return Choice(_SINGLE, {"date": str(dates.only), "not-before": "now", **common})
-    return Choice(_RANGE, {"from": str(dates.first), "to": str(dates.last), **common})
+    again = f"ecomm run {dates}"
+    if len(dates) > 1:
+        return choose_backfill(dates, tables, mode="all", again=again)
+    arguments = {"date": str(dates.only), "not-before": "now", **_common(tables)}
+    return Choice(_SINGLE, arguments, dates, again)
+
+
+def choose_backfill(
+    dates: DateRange, tables: tuple[str, ...], *, mode: Mode, again: str, parallelism: int | None = None
+) -> Choice:
+    """Choose the backfill, of the dates that `mode` says; `parallelism` is how many it extracts at once."""
+    arguments = {"from": str(dates.first), "to": str(dates.last), "mode": mode, **_common(tables)}
+    if parallelism is not None:
+        arguments["parallelism"] = str(parallelism)
+    return Choice(_RANGE, arguments, dates, again)
+
+
+def _common(tables: tuple[str, ...]) -> dict[str, str]:
+    return {"tables": json.dumps(tables), "trigger": "local"}
 
 
 def run_scope(workflow: str, run_id: str, arguments: Mapping[str, str]) -> dict[str, str]:
@@ -64,7 +82,7 @@ class Node:
 def items_of(task: Task, items: str | None, place: str) -> list[Node]:
     """Make a task's nodes: one, or one for each element of the JSON list `items`.
 
-    Raises `ConfigurationError` when that is not a list of texts or numbers.
+    An element that is a list is passed on as JSON. Raises `ConfigurationError` for elements of other kinds.
     """
     if items is None:
         return [Node(task, task.name)]
@@ -72,10 +90,15 @@ def items_of(task: Task, items: str | None, place: str) -> list[Node]:
         elements = json.loads(items)
     except ValueError:
         elements = None
-    if not isinstance(elements, list) or not all(isinstance(element, str | int | float) for element in elements):
-        message = f"{place}: task {task.name}.withParam is not a JSON list of texts: {items[:100]!r}"
+    if not isinstance(elements, list) or not all(isinstance(element, str | int | float | list) for element in elements):
+        message = f"{place}: task {task.name}.withParam is not a JSON list of texts or lists: {items[:100]!r}"
         raise ConfigurationError(message, next_step="see what the task before it printed")
-    return [Node(task, f"{task.name}({i}:{element})", str(element)) for i, element in enumerate(elements)]
+    return [
+        Node(task, f"{task.name}({i})", json.dumps(element))
+        if isinstance(element, list)
+        else Node(task, f"{task.name}({i}:{element})", str(element))
+        for i, element in enumerate(elements)
+    ]
 
 
 class Schedule:

@@ -22,15 +22,15 @@ import yaml
 
 from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError, UnavailableError
 from ecomm_pipeline.runner.display import Display
-from ecomm_pipeline.runner.plan import Node, Schedule, choose, class_of, delay, items_of, run_scope
+from ecomm_pipeline.runner.plan import Node, Schedule, class_of, delay, items_of, run_scope
 from ecomm_pipeline.runner.process import Log, Process
-from ecomm_pipeline.runner.workflow import Container, Dag, Task, Template, Workflow, parse, substitute
+from ecomm_pipeline.runner.workflow import Container, Dag, Task, Template, Workflow, holds, parse, substitute
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from ecomm_pipeline.clock import Clock
-    from ecomm_pipeline.dates import DateRange
+    from ecomm_pipeline.runner.plan import Choice
 
 __all__ = ["StepFailedError", "find_workflows", "load_workflow", "run_workflow"]
 
@@ -44,36 +44,40 @@ _JOURNAL: Final = "steps.jsonl"
 class StepFailedError(EcommError):
     """Raised when a step failed for good; its class is the step's own."""
 
-    def __init__(self, message: str, *, next_step: str, failure_class: str) -> None:
+    def __init__(self, message: str, *, next_step: str, failure_class: str, step: str) -> None:
         super().__init__(message, next_step=next_step)
         self.failure_class = failure_class  # type: ignore[misc]  # known only when it has happened
+        self._step = step
+
+    def as_argo_tells(self) -> dict[str, str]:
+        """Give it as an element of `{{workflow.failures}}`."""
+        return {"displayName": self._step, "templateName": self._step.split()[0], "message": self.message}
 
 
 def run_workflow(
-    dates: DateRange,
+    choice: Choice,
     *,
-    tables: tuple[str, ...],
     run_id: str,
     workflows: Path,
     runs: Path,
     environment: Mapping[str, str],
     clock: Clock,
 ) -> None:
-    """Run the pipeline for a date, or the backfill for a range, and show how it goes on standard output.
+    """Run a workflow that `choose` chose, and show how it goes on standard output.
 
     `workflows` is the folder of rendered YAML, `runs` that of all runs' logs. Raises `StepFailedError` for the first
     step that failed, `CancelledError` after ^C or SIGTERM, when all that was running has been stopped.
     """
-    choice = choose(dates, tables)
     workflow = load_workflow(choice.workflow, workflows)
     display = Display(clock)
     folder = runs / run_id
-    display.say(f"{workflow.name} {dates}   run {run_id}   logs in {folder}")
+    title = f"{workflow.name} {choice.dates}"
+    display.say(f"{title}   run {run_id}   logs in {folder}")
     began = clock.monotonic()
     with _locked(folder) as lock:
-        walk = Walk(workflow, run_id, choice.arguments, folder, lock, environment, display, again=f"ecomm run {dates}")
+        walk = Walk(workflow, run_id, choice.arguments, folder, lock, environment, display, again=choice.again)
         asyncio.run(walk.run())
-    display.say(f"{workflow.name} {dates} succeeded in {clock.monotonic() - began:.1f} s")
+    display.say(f"{title} succeeded in {clock.monotonic() - began:.1f} s")
 
 
 def find_workflows(chosen: Path | None) -> Path:
@@ -149,10 +153,8 @@ class Walk:
         self._failures: list[StepFailedError] = []
 
     async def run(self) -> None:
-        """Walk from the entrypoint to the end. Raises what `run_workflow` raises."""
-        entry = self._workflow.templates[self._workflow.entrypoint]
-        given = {name: value for name, value in self._arguments.items() if value is not None and name in entry.inputs}
-        main = asyncio.create_task(self._template(entry, given, entry.name))
+        """Walk from the entrypoint to the end, and the exit handler in any case. Raises what `run_workflow` raises."""
+        main = asyncio.create_task(self._main())
         live = asyncio.create_task(self._display.live())
         try:
             with _cancelled_by_signals(main) as received:
@@ -164,6 +166,29 @@ class Walk:
             await asyncio.gather(live, return_exceptions=True)
         if self._failures:
             raise self._failures[0]
+
+    async def _main(self) -> None:
+        time = asyncio.get_running_loop().time
+        began = time()
+        entry = self._workflow.templates[self._workflow.entrypoint]
+        given = {name: value for name, value in self._arguments.items() if value is not None and name in entry.inputs}
+        succeeded = False
+        try:
+            succeeded = await self._template(entry, given, entry.name) is not None
+        finally:
+            await self._exit("Succeeded" if succeeded else "Failed", time() - began)
+
+    async def _exit(self, status: str, seconds: float) -> None:
+        """Run the exit handler, as Argo does after a workflow that succeeded, failed or was stopped."""
+        if self._workflow.exit_handler is None:
+            return
+        template = self._workflow.templates[self._workflow.exit_handler]
+        self._scope |= {
+            "workflow.status": status,
+            "workflow.duration": f"{seconds:.3f}",
+            "workflow.failures": json.dumps([failure.as_argo_tells() for failure in self._failures]),
+        }
+        await self._template(template, {}, template.name)
 
     async def _template(self, template: Template, arguments: Mapping[str, str], path: str) -> str | None:
         """Run a template; gives its result, or None when it failed, the reason of which is then in `_failures`."""
@@ -178,6 +203,9 @@ class Walk:
         scope = dict(scope)
 
         def expand(task: Task) -> list[Node]:
+            if not holds(task.when, scope, f"{path}.{task.name}"):
+                self._display.show(task.name, "skipped", f"since not {substitute(task.when or '', scope, path)}")
+                return []
             return items_of(task, None if task.items is None else substitute(task.items, scope, path), path)
 
         schedule = Schedule(dag, parallelism, expand)
@@ -215,7 +243,7 @@ class Walk:
             {name: substitute(value, scope, path) for name, value in container.env.items()},
         )
         known = self._journal.result(step)
-        if known is not None:
+        if known is not None and template.name != self._workflow.exit_handler:
             self._display.show(step.label, "succeeded", "before")
             return known
         tries = 0
@@ -257,6 +285,7 @@ class Walk:
             next_step=f"{f'{advice}; ' if advice else ''}go on with: {self._again} --run-id {self._run_id}\n"
             f"       only this step: {alone}",
             failure_class=name,
+            step=step.label,
         )
 
     def _stopped(self, received: list[signal.Signals]) -> CancelledError:

@@ -17,7 +17,7 @@ from ecomm_pipeline.runner.expression import Expression
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["CLUSTER_ONLY", "Container", "Dag", "Retry", "Task", "Template", "Workflow", "parse", "substitute"]
+__all__ = ["CLUSTER_ONLY", "Container", "Dag", "Retry", "Task", "Template", "Workflow", "holds", "parse", "substitute"]
 
 CLUSTER_ONLY: Final[dict[str, frozenset[str]]] = {
     "spec": frozenset({
@@ -31,7 +31,7 @@ CLUSTER_ONLY: Final[dict[str, frozenset[str]]] = {
     "container": frozenset({
         "envFrom", "image", "imagePullPolicy", "resources", "securityContext", "volumeMounts",
     }),
-    "parameter": frozenset({"description"}),
+    "parameter": frozenset({"description", "enum"}),
 }  # fmt: skip
 """Fields that say where and how pods run, not what they do: here they make no difference."""
 
@@ -43,6 +43,8 @@ _OF_THE_WORKFLOW: Final = (
     "workflow.uid",
     *(f"workflow.creationTimestamp.{c}" for c in _CLOCK_LETTERS),
 )
+_AT_THE_END: Final = ("workflow.status", "workflow.duration", "workflow.failures")
+"""What the exit handler is told besides."""
 _REQUIRED: Final = object()
 
 
@@ -67,13 +69,17 @@ class Container:
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """A use of a template in a DAG, after the tasks it `needs`; once, or for each of the JSON list `items`."""
+    """A use of a template in a DAG, after the tasks it `needs`; once, or for each of the JSON list `items`.
+
+    It is skipped, and counts as succeeded, when the condition `when` does not hold.
+    """
 
     name: str
     template: str
     arguments: Mapping[str, str]
     needs: frozenset[str]
     items: str | None
+    when: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +106,11 @@ class Template:
 
 @dataclass(frozen=True, slots=True)
 class Workflow:
-    """A WorkflowTemplate: its templates, the one to begin with, and its arguments with their defaults."""
+    """A WorkflowTemplate: its templates, the one to begin with and the one to end with, its arguments' defaults."""
 
     name: str
     entrypoint: str
+    exit_handler: str | None
     arguments: Mapping[str, str | None]
     templates: Mapping[str, Template]
 
@@ -125,6 +132,7 @@ def parse(document: object, source: str) -> Workflow:
     workflow = Workflow(
         name=name,
         entrypoint=spec.take("entrypoint", str),
+        exit_handler=spec.take("onExit", str, None),
         arguments=_parameters(spec, "arguments"),
         templates={template.name: template for template in templates},
     )
@@ -147,6 +155,11 @@ def substitute(text: str, values: Mapping[str, str], place: str) -> str:
         raise ConfigurationError(message, next_step="declare the parameter, or correct its name in workflows/")
 
     return _PLACEHOLDER.sub(fill, text)
+
+
+def holds(when: str | None, values: Mapping[str, str], place: str) -> bool:
+    """Tell whether a task's condition, such as `'{{tasks.dates.outputs.result}}' != '[]'`, holds; none always does."""
+    return when is None or Expression(substitute(when, values, place), f"{place}.when")({})
 
 
 class _Fields:
@@ -244,6 +257,7 @@ def _task(data: object, place: str) -> Task:
         arguments={key: value or "" for key, value in _parameters(fields, "arguments").items()},
         needs=_needs(fields),
         items=fields.take("withParam", str, None),
+        when=fields.take("when", str, None),
     )
     fields.close()
     return task
@@ -303,10 +317,13 @@ def _named_values(data: list[object], place: str) -> Iterator[tuple[str, str | N
 def _check(workflow: Workflow) -> None:
     """Refuse what refers to something that is not there."""
     _known(workflow.entrypoint, workflow.templates, f"{workflow.name}: entrypoint")
+    if workflow.exit_handler is not None:
+        _known(workflow.exit_handler, workflow.templates, f"{workflow.name}: onExit")
     everywhere = {*_OF_THE_WORKFLOW, *(f"workflow.parameters.{name}" for name in workflow.arguments)}
     for template in workflow.templates.values():
         place = f"{workflow.name}: template {template.name}"
         scope = everywhere | {f"inputs.parameters.{name}" for name in template.inputs}
+        scope |= set(_AT_THE_END) if template.name == workflow.exit_handler else set()
         if isinstance(template.body, Container):
             for text in (*template.body.command, *template.body.env.values()):
                 _resolvable(text, scope, place)
@@ -326,6 +343,7 @@ def _check_dag(dag: Dag, workflow: Workflow, scope: set[str], place: str) -> Non
             _refuse(where, problem)
         outputs = {f"tasks.{name}.outputs.result" for name in before[task.name] & with_result}
         _resolvable(task.items or "", scope | outputs, where)
+        holds(task.when, dict.fromkeys(scope | outputs, ""), where)
         for text in task.arguments.values():
             _resolvable(text, scope | outputs | ({"item"} if task.items is not None else set()), where)
 

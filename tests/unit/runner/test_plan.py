@@ -113,7 +113,7 @@ def test_without_a_strategy_nothing_is_tried_again():
 
 def test_a_list_that_is_none_is_refused_with_what_it_was():
     task = Task("days", "any", {}, frozenset(), "{{x}}")
-    for items in ("oops", '{"a": 1}', "[[1]]", ""):
+    for items in ("oops", '{"a": 1}', '[{"a": 1}]', ""):
         with pytest.raises(ConfigurationError, match=r"days\.withParam is not a JSON list"):
             items_of(task, items, "main")
 
@@ -131,6 +131,16 @@ def test_a_reported_class_is_believed_when_its_exit_code_fits(row):
     assert FAILURE_CLASSES[class_of(row.exit_code, "nonsense")].exit_code == row.exit_code
 
 
+def test_an_item_that_is_a_list_is_passed_on_as_json_under_its_number():
+    task = Task("lane", "any", {}, frozenset(), "{{x}}")
+    nodes = items_of(task, '[["2026-01-02", "2026-01-04"], ["2026-01-03"]]', "main")
+    assert [node.name for node in nodes] == ["lane(0)", "lane(1)"], "a list may be longer than a file's name"
+    assert [node.item for node in nodes] == ['["2026-01-02", "2026-01-04"]', '["2026-01-03"]']
+
+
 def test_an_exit_code_of_nobody_is_internal():
     assert class_of(3, "unavailable") == "internal"
-    assert class_of(137, None) == "internal"
+
+
+def test_what_was_killed_is_lost():
+    assert class_of(137, None) == "lost"

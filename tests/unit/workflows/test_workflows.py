@@ -9,13 +9,16 @@ from zoneinfo import ZoneInfo
 import pytest
 import yaml
 from workflows.render import RENDERED, main, render
+from workflows.stages import DATE, NAME, RANGE, ZONE
 
+from ecomm_pipeline import __version__
+from ecomm_pipeline.backlog import MODES, lanes
 from ecomm_pipeline.cli import app
 from ecomm_pipeline.dates import DateRange, parse_dates
 from ecomm_pipeline.errors import FAILURE_CLASSES
-from ecomm_pipeline.layout import check_run_id
+from ecomm_pipeline.layout import STAGES, check_run_id
 from ecomm_pipeline.runner.plan import choose, delay, run_scope
-from ecomm_pipeline.runner.workflow import Container, Dag, parse, substitute
+from ecomm_pipeline.runner.workflow import Container, Dag, holds, parse, substitute
 from ecomm_pipeline.settings import DEFAULT_TABLES
 
 HO_CHI_MINH = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -67,35 +70,94 @@ def test_everything_that_a_workflow_refers_to_is_there():
     assert all(workflow.entrypoint in workflow.templates for workflow in PARSED.values())
     for workflow in PARSED.values():
         used = {task.template for t in workflow.templates.values() if isinstance(t.body, Dag) for task in t.body.tasks}
-        assert used | {workflow.entrypoint} == workflow.templates.keys(), "a template that nothing uses"
+        assert used | {workflow.entrypoint, workflow.exit_handler} == workflow.templates.keys(), (
+            "a template that nothing uses"
+        )
 
 
 def test_the_drawing_is_the_drawing_of_the_architecture():
-    day = PARSED["batch-ecomm-pipeline.yaml"].templates["day"].body
-    assert [(task.template, sorted(task.needs)) for task in day.tasks] == [
-        ("extractor", []),
-        ("dlt-trigger", ["extractor"]),
-        ("reconciler", ["dlt-trigger"]),
-        ("gate", ["reconciler-gold"]),
-        ("dbt-runner", ["gate"]),
-        ("tableau-refresher", ["dbt-runner"]),
-        ("reconciler", ["tableau-refresher"]),
+    main = PARSED["batch-ecomm-pipeline.yaml"].templates["main"].body
+    assert [(task.name, task.template, sorted(task.needs)) for task in main.tasks] == [
+        ("extractor", "extractor", []),
+        ("dlt-trigger", "dlt-trigger", ["extractor"]),
+        ("reconciler-gold", "reconciler", ["dlt-trigger"]),
+        ("gate", "gate", ["dlt-trigger"]),
+        ("dbt-runner", "dbt-runner", ["gate", "reconciler-gold"]),
+        ("tableau-refresher", "tableau-refresher", ["dbt-runner"]),
+        ("reconciler-kpi", "reconciler", ["tableau-refresher"]),
     ]
+
+
+def test_a_night_is_no_deeper_than_the_stages_need():
+    """Every pod that has to wait for another costs seconds, whatever it does."""
+    assert _levels(PARSED["batch-ecomm-pipeline.yaml"], "main") == 6
 
 
 def test_a_backfill_does_all_but_extraction_once():
     backfill = PARSED["backfill.yaml"].templates
-    assert [task.template for task in backfill["main"].body.tasks] == [
-        "dates",
-        "days",
-        "dlt-trigger",
-        "reconciler",
-        "dbt-runner",
-        "tableau-refresher",
-        "reconciler",
+    tasks = backfill["range"].body.tasks
+    assert [(task.name, task.template) for task in tasks] == [
+        ("lane", "lane"),
+        ("dlt-trigger", "dlt-trigger"),
+        ("reconciler-gold", "reconciler"),
+        ("dbt-runner", "dbt-runner"),
+        ("tableau-refresher", "tableau-refresher"),
+        ("reconciler-kpi", "reconciler"),
     ]
-    assert [task.items for task in backfill["main"].body.tasks] == [None] * 7
-    assert backfill["days"].parallelism == 2
+    assert [task.name for task in tasks if task.items is not None] == ["lane"]
+    assert all(task.arguments["date"] == RANGE for task in tasks[1:])
+    assert [sorted(task.needs) for task in tasks] == [[], *([task.name] for task in tasks[:-1])]
+
+
+def test_a_backfill_extracts_as_many_dates_at_once_as_there_are_lanes():
+    backfill = PARSED["backfill.yaml"]
+    (plan, _) = backfill.templates["main"].body.tasks
+    assert plan.arguments["parallelism"] == "{{workflow.parameters.parallelism}}"
+    assert backfill.templates["range"].parallelism is None
+    assert backfill.templates["lane"].parallelism == 1
+    assert backfill.arguments["parallelism"] == "2"
+
+
+def test_a_backfill_with_nothing_to_do_ends_with_its_plan():
+    plan, rest = PARSED["backfill.yaml"].templates["main"].body.tasks
+    for result, expected in (("[]", False), ('[["2026-01-01", "2026-01-03"], ["2026-01-02"]]', True)):
+        assert holds(rest.when, {f"tasks.{plan.name}.outputs.result": result}, "test") is expected
+    assert rest.needs == {plan.name}
+    assert lanes([], 2) == "[]"
+
+
+def test_a_backfill_offers_the_modes_of_its_plan():
+    parameters = {p["name"]: p for p in TEMPLATES["backfill.yaml"]["spec"]["arguments"]["parameters"]}
+    assert parameters["mode"]["enum"] == list(MODES)
+    assert parameters["mode"]["value"] == "missing"
+    assert [p for p in parameters if "value" not in parameters[p]] == ["from", "to"]
+
+
+# --- the end
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_however_a_workflow_ends_its_ledger_is_closed(name):
+    workflow = PARSED[name]
+    finish = workflow.templates[workflow.exit_handler].body
+    told = dict(option.removeprefix("--").split("=", 1) for option in finish.command[2:])
+    assert finish.command[:2] == ("ecomm", "finish")
+    assert told == {
+        "date": RANGE if name == "backfill.yaml" else "{{workflow.parameters.date}}",
+        "workflow": "{{workflow.name}}",
+        "status": "{{workflow.status}}",
+        "duration": "{{workflow.duration}}",
+        "failures": "{{workflow.failures}}",
+    }
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_hooks_are_few_and_refer_to_templates_that_are_there(name):
+    """Argo's lint resolves `onExit` only; whoever adds a hook is to check its template here."""
+    text = yaml.safe_dump(TEMPLATES[name])
+    assert "hooks:" not in text
+    assert TEMPLATES[name]["spec"]["onExit"] in PARSED[name].templates
+    assert "activeDeadlineSeconds" not in TEMPLATES[name]["spec"], "it would cut the exit handler short"
 
 
 # --- the schedule
@@ -129,19 +191,67 @@ def test_at_one_in_ho_chi_minh_city_it_is_the_day_before_in_utc():
     assert str(parse_dates(at_eight, HO_CHI_MINH)) == "2026-01-02"
 
 
-def test_a_scheduled_and_a_manual_run_of_a_date_share_a_mutex():
-    """It hangs on the template that gets the computed business date, not on the workflow's own argument."""
-    day = next(t for t in TEMPLATES["batch-ecomm-pipeline.yaml"]["spec"]["templates"] if t["name"] == "day")
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if name != "backfill.yaml"])
+def test_all_that_is_done_for_a_date_shares_a_lock(name):
+    assert TEMPLATES[name]["spec"]["synchronization"] == {"mutexes": [{"name": f"ecomm-{DATE}"}]}
+
+
+def test_a_backfill_extracts_a_date_under_its_lock_and_is_the_only_backfill():
+    spec = TEMPLATES["backfill.yaml"]["spec"]
+    day = next(template for template in spec["templates"] if template["name"] == "day")
     assert day["synchronization"] == {"mutexes": [{"name": "ecomm-{{inputs.parameters.date}}"}]}
-    call = PARSED["batch-ecomm-pipeline.yaml"].templates["main"].body.tasks[1]
-    assert call.arguments == {"date": "{{tasks.business-date.outputs.result}}"}
-    backfill_day = next(t for t in TEMPLATES["backfill.yaml"]["spec"]["templates"] if t["name"] == "day")
-    assert backfill_day["synchronization"] == day["synchronization"]
+    assert spec["synchronization"] == {"mutexes": [{"name": "ecomm-backfill"}]}
+
+
+def test_there_is_one_update_of_the_pipeline_and_one_session_of_tableau_at_a_time():
+    locks = {}
+    for _, template in (case.values for case in CONTAINERS):
+        locks.setdefault(template["name"], []).append(template.get("synchronization"))
+    assert {name: found[0] for name, found in locks.items() if any(found)} == {
+        "dlt-trigger": {"mutexes": [{"name": "ecomm-dlt-pipeline"}]},
+        "tableau-refresher": {"mutexes": [{"name": "ecomm-tableau-session"}]},
+    }
+    assert all(len(set(map(str, found))) == 1 for found in locks.values())
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_nothing_waits_for_a_lock_while_it_holds_one_that_the_other_waits_for(name):
+    """Locks are taken in one order: backfill or date of the workflow, date of a backfill's day, then a service's."""
+    spec = TEMPLATES[name]["spec"]
+    for template in spec["templates"]:
+        inside = {task["template"] for task in template.get("dag", {}).get("tasks", [])}
+        if "synchronization" in template:
+            assert inside <= {"extractor"}, "under a template's lock nothing else may take one"
+        assert len(template.get("synchronization", {}).get("mutexes", [])) <= 1
 
 
 def test_the_nightly_run_goes_before_a_backfill():
     priority = {name: data["spec"]["priority"] for name, data in TEMPLATES.items()}
     assert priority["batch-ecomm-pipeline.yaml"] > priority["backfill.yaml"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_workflow_and_pods_say_which_date_they_are_for_and_what_began_them(name):
+    spec = TEMPLATES[name]["spec"]
+    date = RANGE if name == "backfill.yaml" else DATE
+    labels = {"date": date, "trigger": "{{workflow.parameters.trigger}}"}
+    assert spec["workflowMetadata"]["labels"] == spec["podMetadata"]["labels"] == labels
+    assert date in spec["workflowMetadata"]["annotations"]["workflows.argoproj.io/title"]
+    for shown in (spec["workflowMetadata"]["annotations"], TEMPLATES[name]["metadata"]["annotations"]):
+        assert shown["workflows.argoproj.io/description"]
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_who_empties_a_node_waits_for_a_run(name):
+    spec = TEMPLATES[name]["spec"]
+    assert spec["podMetadata"]["annotations"]["cluster-autoscaler.kubernetes.io/safe-to-evict"] == "false"
+    assert spec["podDisruptionBudget"]["minAvailable"] > 1000
+
+
+def test_the_zone_stands_only_where_the_chart_can_replace_it():
+    """One word wherever it stands: one replacement in the rendered text moves schedule, locks and labels."""
+    assert CRON["spec"]["timezone"] == ZONE
+    assert f'timezone("{ZONE}")' in DATE
 
 
 # --- the containers
@@ -173,6 +283,20 @@ def test_a_container_runs_a_command_that_exists_with_options_that_it_has(spec, t
     names = [re.fullmatch(r"--([a-z-]+)=.*", option)[1] for option in options]
     known = {name.replace("_", "-") for name in commands[command].__annotations__}
     assert set(names) <= known
+
+
+@pytest.mark.parametrize(("spec", "template"), CONTAINERS)
+def test_an_image_is_one_of_the_five_stages_and_everything_else_is_the_chart_s(spec, template):
+    container = template["container"]
+    name, _, tag = container["image"].partition(":")
+    assert (name.removeprefix(f"{NAME}/") in STAGES, tag) == (True, __version__)
+    assert [list(source.values()) for source in container["envFrom"]] == [[{"name": NAME}]] * 2
+    assert spec["serviceAccountName"] == NAME
+
+
+def test_every_stage_runs_in_an_image_of_its_own():
+    images = {template["name"]: template["container"]["image"] for _, template in (case.values for case in CONTAINERS)}
+    assert {stage: images[stage] for stage in STAGES} == {stage: f"{NAME}/{stage}:{__version__}" for stage in STAGES}
 
 
 @pytest.mark.parametrize(("spec", "template"), CONTAINERS)
@@ -210,7 +334,8 @@ def test_a_stage_may_take_what_the_runbook_expects_and_its_own_limit():
 def test_what_ecomm_run_passes_is_what_the_workflow_takes(dates):
     choice = choose(one(dates), DEFAULT_TABLES)
     workflow = PARSED[f"{choice.workflow}.yaml"]
-    assert choice.arguments.keys() == workflow.arguments.keys()
+    needed = {name for name, default in workflow.arguments.items() if default is None}
+    assert needed <= choice.arguments.keys() <= workflow.arguments.keys()
 
 
 def test_the_tables_of_the_workflow_are_those_of_the_settings():
@@ -221,6 +346,17 @@ def test_the_tables_of_the_workflow_are_those_of_the_settings():
 def test_a_range_of_one_date_is_the_daily_pipeline():
     day = one("2026-01-02").only
     assert choose(DateRange(day, day), DEFAULT_TABLES).workflow == "batch-ecomm-pipeline"
+
+
+def _levels(workflow, name):
+    """Count the pods that wait for each other from the first to the last."""
+    body = workflow.templates[name].body
+    if isinstance(body, Container):
+        return 1
+    depth: dict[str, int] = {}
+    for task in body.tasks:
+        depth[task.name] = _levels(workflow, task.template) + max((depth[need] for need in task.needs), default=0)
+    return max(depth.values())
 
 
 def _parsed(spec, template):

@@ -1,0 +1,1 @@
+"""`ecomm finish`: the exit handler of every workflow, which closes the ledger."""

@@ -1,0 +1,66 @@
+"""Close the ledger at the end of a run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ecomm_pipeline.errors import EcommError
+from ecomm_pipeline.finish import plan
+from ecomm_pipeline.logs import get_logger
+
+if TYPE_CHECKING:
+    from ecomm_pipeline.ledger import Ledger, Record, RunRecord
+
+__all__ = ["close_ledger"]
+
+
+def close_ledger(run: RunRecord, ledger: Ledger) -> RunRecord:
+    """End the stages that a run left open, and record the run (`plan.end_of` makes it); gives what was recorded.
+
+    Safe to repeat: the same end again changes nothing, and another one (the workflow was retried) replaces the first.
+    Raises what `Store` raises, with a note that the run itself has not failed of it.
+    """
+    try:
+        return _close(ledger, run)
+    except EcommError as error:
+        error.add_note(f"the run itself ended before that, {run.status}: only its ledger is not closed")
+        raise
+
+
+def _close(ledger: Ledger, run: RunRecord) -> RunRecord:
+    records = [record for record in ledger.of_range(run.dates) if record.run_id == run.run_id]
+    log = get_logger().bind(run_id=run.run_id, workflow=run.workflow)
+    for place, record in enumerate(records):
+        if record.outcome == "running":
+            records[place] = plan.close(record, run.failures, run.ended_at)
+            ledger.write(records[place])
+            run.closed.append(f"{record.step} {record.table}" if record.table else record.step)
+            log.warning("finish.closed", stage=record.stage, part=record.part, error=records[place].error)
+    if run.outcome != "succeeded":
+        _explain(run, records)
+    before = ledger.run(run.dates.first, run.run_id)
+    if before is None or not _same(before, run):
+        ledger.write_run(run)
+    log.info(
+        "finish.recorded", status=run.status, outcome=run.outcome, seconds=run.seconds, failure_class=run.failure_class
+    )
+    return run
+
+
+def _explain(run: RunRecord, records: list[Record]) -> None:
+    """Say what the run failed of: what a stage said, else what Argo says of a pod that never got so far."""
+    failed = plan.first_failure(records)
+    if failed:
+        run.failure_class, run.next_step = failed.failure_class, failed.next_step
+        run.error = f"{failed.step}: {failed.error}"
+        return
+    told = next((failure for failure in run.failures if failure.message), None)
+    run.failure_class = plan.class_of_message(told.message if told else "")
+    run.error = f"{told.step}: {told.message}" if told else "no stage and no node tells why"
+    run.next_step = f"argo get {run.workflow}"
+
+
+def _same(before: RunRecord, now: RunRecord) -> bool:
+    """Tell whether this end was recorded already: then the first record stands, with what it closed."""
+    apart = {"ended_at", "closed"}
+    return before.model_dump(exclude=apart) == now.model_dump(exclude=apart)
