@@ -332,6 +332,20 @@ def diff(
     show_diff(one, other, tables=business.tables, tz=_zone(business), store=store, layout=layout, output=output)
 
 
+@app.command()
+def exporter(
+    port: Annotated[int, typer.Option(help="TCP port to listen on; 0 takes a free one.")] = 9464,
+    address: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 in a pod.")] = "127.0.0.1",
+) -> None:
+    """Serve the ledger as metrics for Prometheus."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.exporter.run import serve
+    from ecomm_pipeline.settings import ExporterSettings, load
+
+    settings = load(ExporterSettings)
+    serve(settings, *_store(settings.store), SystemClock(), address=address, port=port)
+
+
 def _stage(
     stage: str,
     settings: Any,  # noqa: ANN401 (each stage's own settings; all hold business, run and store)

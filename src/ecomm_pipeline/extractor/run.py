@@ -47,9 +47,9 @@ def extract(context: StageContext, settings: ExtractorSettings) -> None:
     """Copy the window of `context.record.table`, for the one date of `context.dates`, to the store.
 
     Fills the record: `rows_in`, `rows_out`, `bytes` as stored; figures `uncompressed_bytes`, `manifest` (its key),
-    `max_updated_at`, `seconds` and `mb_per_second` (10⁶ bytes of CSV); P3 findings where the table is not as the contract has it. When
-    an earlier try of this run wrote the manifest, nothing is read again. Raises the `EcommError` that fits, and leaves
-    no object then.
+    `max_updated_at`, `seconds` and `mb_per_second` (10⁶ bytes of CSV); P3 findings where the table is not as the
+    contract has it. When an earlier try of this run wrote the manifest, nothing is read again. Raises the `EcommError`
+    that fits, and leaves no object then.
     """
     table, date, run_id = context.record.table or "", context.dates.only, context.run_id
     key = context.layout.manifest(table, date, run_id)

@@ -1,0 +1,1 @@
+"""`ecomm exporter`: the ledger as metrics for Prometheus."""

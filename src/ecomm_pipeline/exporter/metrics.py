@@ -1,0 +1,157 @@
+"""Every metric, once: its name, meaning and labels. `docs/metrics.md` is made of it.
+
+All are gauges: the ledger says how things are, and a process that restarts must not lose count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["LABELS", "METRICS", "Metric"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A metric; `name` is without the `ecomm_` that all begin with."""
+
+    name: str
+    meaning: str
+    labels: tuple[str, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """The name that Prometheus sees."""
+        return f"ecomm_{self.name}"
+
+
+LABELS: Final[dict[str, str]] = {
+    "date": "a business date, of the last `ECOMM_EXPORTER_DAYS` that have ended; of a failed backfill maybe `FROM..TO`",
+    "stage": "a stage of the pipeline, as in the ledger",
+    "table": "a source table, or a table of Gold or the KPIs; empty where a stage has none",
+    "layer": "`landing`, `gold`, `kpi`, `dashboard`, `proof`",
+    "trigger": "`cron`, `manual`, `backfill`, `local`",
+    "outcome": "`missing`, `running`, `succeeded`, `failed`, `cancelled`",
+    "failure_class": "a row of failure-classes.md",
+    "priority": "`P1`, `P2`, `P3`",
+    "hop": "a hop of the reconciler's sheet, such as `source`, `extracted`, `bronze`, `kept`, `quarantined`, `lost`",
+    "direction": "`in`, `out`",
+    "kind": "of a finding its kind, of dbt `model`, `test` or `unit_test`",
+    "status": "dbt's word for what became of a node",
+    "expectation": "the name of an expectation of the Databricks pipeline",
+    "target": "a Tableau data source or workbook",
+    "state": "`done`, `running`, `failed`",
+    "error": "the error's message, cut short; one series a failed stage, for annotations only",
+    "next_step": "what the error says to do",
+}
+"""What each label holds; all are bounded by the contract, the DAG and the number of dates."""
+
+METRICS: Final[dict[str, Metric]] = {
+    metric.name: metric
+    for metric in (
+        Metric("date_nightly", "1 for the newest date whose night has begun, 0 for those before it.", ("date",)),
+        Metric("date_scheduled_timestamp_seconds", "When the nightly run of the date was to begin.", ("date",)),
+        Metric("date_due_timestamp_seconds", "When dashboards should show the date.", ("date",)),
+        Metric("date_started_timestamp_seconds", "When the first stage of the date began; absent before.", ("date",)),
+        Metric(
+            "date_complete_timestamp_seconds",
+            "When Tableau first had the date's KPIs; absent before.",
+            ("date",),
+        ),
+        Metric(
+            "date_forecast_timestamp_seconds",
+            "When the newest date will be complete if what is left takes as long as usual; absent once it is.",
+            ("date",),
+        ),
+        Metric(
+            "date_margin_seconds",
+            "Time between completion (or its forecast, or now) and when it was due; negative is late.",
+            ("date",),
+        ),
+        Metric(
+            "date_reconciled",
+            "1 when the newest reconciliation of the date balanced, 0 when it did not; absent before.",
+            ("date",),
+        ),
+        Metric(
+            "stage_outcome",
+            "1 for what became of the newest run of the stage; of the extractor the worst of its tables.",
+            ("date", "stage", "trigger", "outcome"),
+        ),
+        Metric(
+            "stage_failed_timestamp_seconds",
+            "When the newest run of the stage failed; absent when it did not.",
+            ("date", "stage", "trigger", "failure_class", "priority"),
+        ),
+        Metric(
+            "stage_failure_info",
+            "1; what the error of the failed stage says.",
+            ("date", "stage", "error", "next_step"),
+        ),
+        Metric(
+            "stage_duration_seconds",
+            "Time that the newest try took, or has taken so far; of the extractor its slowest table.",
+            ("date", "stage"),
+        ),
+        Metric(
+            "stage_expected_seconds",
+            "Time that it should take at most: ECOMM_EXPORTER_…_EXPECTED, times the dates of the run.",
+            ("date", "stage"),
+        ),
+        Metric("stage_rows", "Rows that the newest run read and wrote.", ("date", "stage", "direction")),
+        Metric("extract_present", "1 when the table was extracted for the date, else 0.", ("date", "table")),
+        Metric("extract_bytes", "Size of the extract as stored.", ("date", "table")),
+        Metric("rows", "Rows at a hop, as extracted or as last reconciled.", ("date", "table", "hop")),
+        Metric(
+            "rows_usual",
+            "Median of the hop over the same weekdays of five weeks, or over all days where those are too few.",
+            ("date", "table", "hop"),
+        ),
+        Metric(
+            "rows_unexplained",
+            "Rows that differ between two hops with no explanation, as last reconciled.",
+            ("date", "table"),
+        ),
+        Metric(
+            "watermark_lag_seconds",
+            "Time from the newest updated_at extracted so far to the end of the date.",
+            ("date", "table"),
+        ),
+        Metric(
+            "sales_present",
+            "1 when the table has a row of the sales date, 0 when it has none though Silver has sales.",
+            ("date", "table", "layer"),
+        ),
+        Metric(
+            "expectation_failed_rows",
+            "Rows that failed an expectation; only those that any row failed.",
+            ("date", "table", "expectation"),
+        ),
+        Metric("dbt_nodes", "dbt's models and tests by what became of them.", ("date", "kind", "status")),
+        Metric("kpi_rows", "Rows of a KPI table when dbt last built it.", ("table",)),
+        Metric("findings", "What a stage found odd.", ("date", "stage", "table", "kind", "priority")),
+        Metric("dashboard_refreshed_timestamp_seconds", "When the Tableau extract was last refreshed.", ("target",)),
+        Metric(
+            "dashboard_kpi_committed_timestamp_seconds",
+            "When the KPI tables that it reads had changed last, at that time.",
+            ("target",),
+        ),
+        Metric("last_success_timestamp_seconds", "When the stage last succeeded, for any date.", ("stage", "table")),
+        Metric(
+            "newest_date_timestamp_seconds",
+            "End of the newest business date that the layer has: now less it is the age of the data, whatever was "
+            "backfilled since.",
+            ("layer", "table"),
+        ),
+        Metric("backfill_dates", "Dates of the newest backfill, by how they are.", ("state",)),
+        Metric(
+            "backfill_failed_timestamp_seconds",
+            "When a backfill of these dates failed; absent once they succeeded.",
+            ("date", "stage", "failure_class"),
+        ),
+        Metric("exporter_refreshed_timestamp_seconds", "When the exporter last read the ledger whole."),
+        Metric("exporter_refresh_seconds", "How long that took."),
+        Metric("exporter_objects", "Records and sheets that the exporter holds."),
+        Metric("exporter_objects_read", "Objects that it has read from the store since it began."),
+    )
+}
