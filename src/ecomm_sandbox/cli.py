@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    import threading
     from datetime import date
 
     from ecomm_sandbox.sandbox import Sandbox
@@ -39,15 +40,40 @@ def _say(name: str, what: str) -> None:
 
 @app.command()
 def up(
+    *,
     services: Annotated[list[str] | None, typer.Argument(help="Services to start. Default: all.")] = None,
     home: HomeOption = _HOME,
     port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a port of your own choice.")] = None,
     timezone: Annotated[
         str, typer.Option(envvar="ECOMM_BUSINESS_TIMEZONE", help="Business zone of the pipeline.", show_default=False)
     ] = "",
+    expose: Annotated[
+        str,
+        typer.Option(metavar="HOST", help="Listen on all addresses; clients connect to HOST. Default: loopback only."),
+    ] = "",
+    foreground: Annotated[
+        bool, typer.Option("--foreground", help="Stay, start again what ends, and end all on SIGTERM or SIGINT.")
+    ] = False,
 ) -> None:
     """Start what does not run, and wait until all is healthy."""
-    _sandbox(home).up(services or (), ports=_ports(port or []), timezone=timezone, progress=_say)
+    sandbox, names = _sandbox(home), services or ()
+    stop = _stop_on_signals() if foreground else None
+    sandbox.up(names, ports=_ports(port or []), timezone=timezone, expose=expose, progress=_say)
+    if stop:
+        try:
+            sandbox.stay(names, stop=stop.wait, progress=_say)
+        finally:
+            sandbox.down(progress=_say)
+
+
+def _stop_on_signals() -> threading.Event:
+    import signal
+    import threading
+
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):  # the first process of a container ignores them otherwise
+        signal.signal(number, lambda *_: stop.set())
+    return stop
 
 
 @app.command()
@@ -77,13 +103,23 @@ def status(
 @app.command()
 def env(
     home: HomeOption = _HOME,
-    format_: Annotated[str, typer.Option("--format", help="`shell` or `json`.")] = "shell",
+    format_: Annotated[
+        str, typer.Option("--format", help="`shell`, `json`, or for helm/ecomm-data-pipeline `values` and `secret`.")
+    ] = "shell",
 ) -> None:
     """Write what stages and official clients need to connect: eval "$(ecomm-sandbox env)"."""
-    from ecomm_sandbox.sandbox import exports
+    from ecomm_sandbox import environment
 
-    found = _sandbox(home).env()
-    typer.echo(json.dumps(found, indent=1) if format_ == "json" else exports(found))
+    formats = {
+        "shell": environment.exports,
+        "json": lambda found: json.dumps(found, indent=1),
+        "values": environment.values,
+        "secret": environment.secret,
+    }
+    if format_ not in formats:
+        message = f"--format is one of {', '.join(formats)}"
+        raise typer.BadParameter(message)
+    typer.echo(formats[format_](_sandbox(home).env()))
 
 
 @app.command()

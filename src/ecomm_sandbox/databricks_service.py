@@ -45,6 +45,7 @@ class DatabricksService(PythonService):
         config: dict[str, Any] = {
             "home": str(folder),
             "port": state.ports["databricks"],
+            "bind": state.bind,
             "token": state.secrets["databricks-token"],
             "catalog": CATALOG,
             "warehouse_id": WAREHOUSE,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Fault, FaultBox
-from ecomm_sandbox.state import Home
+from ecomm_sandbox.state import LOOPBACK, Home, State
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -38,17 +38,17 @@ _HTTP_FAULTS: Final = {
 
 
 class Proxy:
-    """Forwards a port of 127.0.0.1 to another, with the faults of one service.
+    """Forwards a port to another of this machine, with the faults of one service.
 
     `target` is asked for at each connection, because a service may come back on another port.
     """
 
-    def __init__(self, listen: int, target: Callable[[], int], *, http: bool) -> None:
+    def __init__(self, listen: int, target: Callable[[], int], *, http: bool, bind: str = LOOPBACK) -> None:
         self.faults = FaultBox()
         self.target = target
         self.http = http
         self.holding: list[threading.Thread] = []
-        self._listen = listen
+        self._listen = (bind, listen)
         self._listener: socket.socket | None = None
         self._lock = threading.Lock()
         self._links: set[_Link] = set()
@@ -61,7 +61,7 @@ class Proxy:
                 time.sleep(0.02)
                 continue
             if self._listener is None:
-                self._listener = socket.create_server(("127.0.0.1", self._listen), backlog=128)
+                self._listener = socket.create_server(self._listen, backlog=128)
             if select.select([self._listener], [], [], 0.05)[0]:
                 client, _ = self._listener.accept()
                 threading.Thread(target=self._serve_one, args=(client,), daemon=True).start()
@@ -94,7 +94,7 @@ class Proxy:
 
     def _serve_one(self, client: socket.socket) -> None:
         try:
-            server = socket.create_connection(("127.0.0.1", self.target()), timeout=5)
+            server = socket.create_connection((LOOPBACK, self.target()), timeout=5)
         except OSError:
             _close(client, reset=True)
             return
@@ -312,23 +312,24 @@ class _Control(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, home: Home, port: int, proxies: dict[str, Proxy]) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, home: Home, address: tuple[str, int], proxies: dict[str, Proxy]) -> None:
+        super().__init__(address, _Handler)
         self.home, self.proxies = home, proxies
 
 
-def _proxy(home: Home, service: str, port: int) -> Proxy:
-    return Proxy(port, lambda: home.read().ports[f"{service}-direct"], http=service == "s3")
+def _proxy(home: Home, service: str, state: State) -> Proxy:
+    target = f"{service}-direct"
+    return Proxy(state.ports[service], lambda: home.read().ports[target], http=service == "s3", bind=state.bind)
 
 
 def main(argv: list[str]) -> None:
     """Serve the proxies and their faults for the home given as the only argument, until ended."""
     home = Home(Path(argv[0]))
-    ports = home.read().ports
-    proxies = {name: _proxy(home, name, ports[name]) for name in PROXY_SERVICES}
+    state = home.read()
+    proxies = {name: _proxy(home, name, state) for name in PROXY_SERVICES}
     for proxy in proxies.values():
         threading.Thread(target=proxy.serve, daemon=True).start()
-    _Control(home, ports["proxy"], proxies).serve_forever()
+    _Control(home, (state.bind, state.ports["proxy"]), proxies).serve_forever()
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -12,13 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox import databricks_service as databricks
 from ecomm_sandbox import postgres, s3, sql_faults
+from ecomm_sandbox.environment import environment
 from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Kind
 from ecomm_sandbox.services import PythonService, http
 from ecomm_sandbox.state import Home, SandboxError, State
 from ecomm_sandbox.supervisor import Progress, Service, Status, Supervisor
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
     from pathlib import Path
 
     from mypy_boto3_s3 import S3Client
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from ecomm_sandbox.loader import Loaded
     from ecomm_sandbox.loader import Progress as LoadProgress
 
-__all__ = ["LoadOptions", "Sandbox", "exports", "parse_dates"]
+__all__ = ["LoadOptions", "Sandbox", "parse_dates"]
 
 
 _PROXY = PythonService(
@@ -44,6 +44,11 @@ _TABLEAU = PythonService(
     health="/sandbox/health",
     secrets=("tableau-token",),
 )
+
+
+_EXPOSED = ("proxy", "databricks", "tableau")
+"""Services that clients connect to; Postgres and S3 stand behind the proxy."""
+_LOOK_EVERY = 2.0
 
 
 def services() -> tuple[Service, ...]:
@@ -93,20 +98,50 @@ class Sandbox:
         *,
         ports: dict[str, int] | None = None,
         timezone: str = "",
+        expose: str = "",
         progress: Progress = _silent,
     ) -> None:
         """Start what does not run of the named services (default all); harmless when all does.
 
-        `timezone` is the business zone that the pipeline is set up with. Raises `SandboxError` with the log's end when
+        `timezone` is the business zone that the pipeline is set up with. `expose` is the name by which other machines
+        reach this one: services then listen on all addresses, for good. Raises `SandboxError` with the log's end when
         a service does not start.
         """
         if timezone:
             with self.home.change() as state:
                 state.values["timezone"] = timezone
+        if expose:
+            self._expose(expose)
         self._supervisor.up(_names(names), ports or {}, progress)
+
+    def _expose(self, host: str) -> None:
+        with self.home.change() as state:
+            changes = state.host != host
+            state.host = host
+        if changes:  # those that run listen where they did before
+            self._supervisor.down(_silent, _EXPOSED)
+
+    def stay(self, names: Iterable[str] = (), *, stop: Callable[[float], bool], progress: Progress = _silent) -> None:
+        """Look after services that are up, until `stop`, given the seconds it may wait, says so.
+
+        What ended is started again. Meanwhile, while all run, the file `healthy` is in the home, for probes to see.
+        """
+        healthy, wanted = self.home / "healthy", _names(names)
+        healthy.touch()
+        try:
+            while not stop(_LOOK_EVERY):
+                if ended := self._supervisor.ended(wanted):
+                    healthy.unlink(missing_ok=True)
+                    for name in ended:
+                        progress(name, "ended by itself")
+                    self._supervisor.up(wanted, {}, progress)
+                    healthy.touch()
+        finally:
+            healthy.unlink(missing_ok=True)
 
     def down(self, *, purge: bool = False, progress: Progress = _silent) -> None:
         """End all that `up` started; with `purge`, remove the data as well. Harmless when there is nothing."""
+        (self.home / "healthy").unlink(missing_ok=True)
         if self.home.folder.exists() or self._supervisor.strays():
             self._supervisor.down(progress)
         if purge:
@@ -118,7 +153,7 @@ class Sandbox:
 
     def env(self) -> dict[str, str]:
         """Give the environment with which stages and official clients connect."""
-        return _environment(self.state)
+        return environment(self.state)
 
     def connect(self, user: str = postgres.OWNER) -> Connection:
         """Connect to Postgres, as the owner of the tables unless told otherwise."""
@@ -258,39 +293,3 @@ def _names(wanted: Iterable[str]) -> tuple[str, ...]:
             message = f"no service is called {name!r}"
             raise SandboxError(message, next_step=f"there are: {', '.join(known)}")
     return names if "proxy" in names or not {"postgres", "s3"} & set(names) else (*names, "proxy")
-
-
-def _environment(state: State) -> dict[str, str]:
-    ports, secrets = state.ports, state.secrets
-    env = {"ECOMM_BUSINESS_TIMEZONE": state.values.get("timezone", databricks.DEFAULT_TIMEZONE)}
-    if "postgres" in ports:
-        reader = {"HOST": "127.0.0.1", "PORT": str(ports["postgres"]), "DATABASE": postgres.DATABASE}
-        reader |= {"USER": postgres.READER, "PASSWORD": secrets[f"postgres-{postgres.READER}"], "SSLMODE": "disable"}
-        env |= {f"ECOMM_POSTGRES_{name}": value for name, value in reader.items()} | {"ECOMM_POSTGRES_SCHEMA": "public"}
-        env |= {f"PG{name}": value for name, value in reader.items()}
-        owner = f"{postgres.OWNER}:{secrets[f'postgres-{postgres.OWNER}']}"
-        env["ECOMM_SANDBOX_OWNER_DSN"] = (
-            f"postgresql://{owner}@127.0.0.1:{ports['postgres']}/{postgres.DATABASE}?sslmode=disable"
-        )
-    if "s3" in ports:
-        endpoint = f"http://127.0.0.1:{ports['s3']}"
-        env |= {"ECOMM_STORE_BUCKET": s3.BUCKET, "ECOMM_STORE_PREFIX": "", "ECOMM_STORE_ENDPOINT": endpoint}
-        env |= {"ECOMM_STORE_REGION": s3.REGION, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": s3.REGION}
-        env |= {"AWS_DEFAULT_REGION": s3.REGION, "AWS_ACCESS_KEY_ID": secrets["s3-access-key"]}
-        env |= {"AWS_SECRET_ACCESS_KEY": secrets["s3-secret-key"]}
-    if "databricks" in ports:
-        host, token = f"http://127.0.0.1:{ports['databricks']}", secrets["databricks-token"]
-        ours = {"HOST": host, "TOKEN": token, "PIPELINE_ID": databricks.PIPELINE}
-        ours |= {"WAREHOUSE_ID": databricks.WAREHOUSE, "CATALOG": databricks.CATALOG}
-        env |= {f"ECOMM_DATABRICKS_{name}": value for name, value in ours.items()}
-        env |= {"DATABRICKS_HOST": host, "DATABRICKS_TOKEN": token}
-        env["DATABRICKS_HTTP_PATH"] = f"/sql/1.0/warehouses/{databricks.WAREHOUSE}"
-    if "tableau" in ports:
-        env |= {"ECOMM_TABLEAU_SERVER": f"http://127.0.0.1:{ports['tableau']}", "ECOMM_TABLEAU_SITE": ""}
-        env |= {"ECOMM_TABLEAU_TOKEN_NAME": "sandbox", "ECOMM_TABLEAU_TOKEN_VALUE": secrets["tableau-token"]}
-    return env
-
-
-def exports(env: dict[str, str]) -> str:
-    """Write an environment as shell commands."""
-    return "\n".join(f"export {name}={shlex.quote(value)}" for name, value in env.items())

@@ -13,17 +13,19 @@ import secrets
 import socket
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-__all__ = ["Home", "PortInUseError", "SandboxError", "State", "pick_port"]
+__all__ = ["LOOPBACK", "Home", "PortInUseError", "SandboxError", "State", "pick_port"]
 
 # Ports are drawn from below Linux' ephemeral range (32768 and up), so that no outgoing connection takes one between two
 # runs. SeaweedFS adds 10000 for gRPC, which has to stay below it too.
 _FIRST_PORT, _LAST_PORT, _GRPC_OFFSET = 12000, 22700, 10000
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 class SandboxError(Exception):
@@ -45,7 +47,7 @@ class State:
 
     version: int = 1
     ports: dict[str, int] = field(default_factory=dict)
-    """Port by name (`postgres`, `postgres-proxy`, `s3`, …), all on 127.0.0.1."""
+    """Port by name (`postgres`, `postgres-proxy`, `s3`, …)."""
     given: list[str] = field(default_factory=list)
     """Names of the ports that the user chose; these are never changed."""
     secrets: dict[str, str] = field(default_factory=dict)
@@ -56,6 +58,18 @@ class State:
     """Ids that services gave out, such as the pipeline's."""
     undo: list[tuple[str, str, list[str]]] = field(default_factory=list)
     """Service, kind and SQL that takes a fault in the database back, oldest first."""
+    host: str = ""
+    """The name by which other machines reach it; empty when it is for this machine alone."""
+
+    @property
+    def address(self) -> str:
+        """What clients connect to."""
+        return self.host or LOOPBACK
+
+    @property
+    def bind(self) -> str:
+        """What the services that clients connect to listen on."""
+        return "0.0.0.0" if self.host else LOOPBACK
 
 
 class Home:

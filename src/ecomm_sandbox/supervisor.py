@@ -115,6 +115,10 @@ class Supervisor:
         """Tell whether processes of this home run that its state, perhaps lost, need not know."""
         return any(processes.leftovers(self._marker(service)) for service in self.services.values())
 
+    def ended(self, names: Iterable[str]) -> list[str]:
+        """Tell which of the named services do not run."""
+        return [name for name in names if not self._is_running(self.services[name])]
+
     def status(self) -> list[Status]:
         """Tell how each service is."""
         state = self.home.read()

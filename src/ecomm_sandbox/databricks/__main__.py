@@ -135,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         config = settings.parse(sys.argv[1:] if arguments is None else arguments)
         application, spark = build(config)
-        server = serve(application, config.port)
+        server = serve(application, config.port, config.bind)
     except (SandboxError, OSError) as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the message is the whole story
         return 78
@@ -143,7 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    log.info("ready on 127.0.0.1:%d after %.1f s", config.port, time.monotonic() - began)
+    log.info("ready on %s:%d after %.1f s", config.bind, config.port, time.monotonic() - began)
     stop.wait()
     server.shutdown()
     spark.stop()

@@ -21,6 +21,7 @@ class Config:
     home: Path
     port: int
     token: str
+    bind: str = "127.0.0.1"
     catalog: str = "ecomm"
     warehouse_id: str = "sandbox"
     ivy: Path | None = None
@@ -38,7 +39,8 @@ def parse(arguments: Sequence[str]) -> Config:
     parser = argparse.ArgumentParser(prog="python -m ecomm_sandbox.databricks")
     parser.add_argument("--config", type=Path, help="a JSON file with any of the settings below and pipelines")
     parser.add_argument("--home", type=Path, help="folder for tables, checkpoints and logs")
-    parser.add_argument("--port", type=int, help="port on 127.0.0.1")
+    parser.add_argument("--port", type=int, help="port to listen on")
+    parser.add_argument("--bind", help="address to listen on (127.0.0.1)")
     parser.add_argument("--token", help="the access token that clients must send")
     parser.add_argument("--catalog", help="the catalog's name (ecomm)")
     parser.add_argument("--warehouse-id", help="the SQL warehouse's id (sandbox)")

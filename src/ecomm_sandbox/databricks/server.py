@@ -152,8 +152,8 @@ def _failed(error: ApiError) -> Response:
     return Response(error.status, json.dumps(error.body()).encode(), headers=headers)
 
 
-def serve(application: Application, port: int) -> ThreadingHTTPServer:
-    """A server on 127.0.0.1, not yet running."""
+def serve(application: Application, port: int, bind: str = "127.0.0.1") -> ThreadingHTTPServer:
+    """A server, not yet running."""
 
     class _Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -189,4 +189,4 @@ def serve(application: Application, port: int) -> ThreadingHTTPServer:
         def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the base class's types
             log.debug("connection %s from %s ended", request, client_address, exc_info=True)  # noqa: LOG014 - it is one
 
-    return _Server(("127.0.0.1", port), _Handler)
+    return _Server((bind, port), _Handler)

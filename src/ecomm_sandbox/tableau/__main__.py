@@ -14,7 +14,7 @@ def main(argv: list[str]) -> None:
     """Serve the site of the home given as the only argument, until ended."""
     home = Home(Path(argv[0]))
     state = home.read()
-    make_server(Site(home, state.secrets["tableau-token"]), state.ports["tableau"]).serve_forever()
+    make_server(Site(home, state.secrets["tableau-token"]), state.ports["tableau"], state.bind).serve_forever()
 
 
 if __name__ == "__main__":

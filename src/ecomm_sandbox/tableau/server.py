@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET  # what is parsed comes from our own clients, on this machine
 
 from ecomm_sandbox.faults import CATALOGUE, Fault
+from ecomm_sandbox.state import LOOPBACK
 from ecomm_sandbox.tableau import site as site_
 from ecomm_sandbox.tableau.extracts import stamp
 from ecomm_sandbox.tableau.site import PUBLISHED, SITE_ID, Item, Job, Site, TableauError
@@ -294,8 +295,8 @@ class _Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, site: Site, port: int) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, site: Site, address: tuple[str, int]) -> None:
+        super().__init__(address, _Handler)
         self.site, self.api = site, Api(site)
 
 
@@ -310,6 +311,6 @@ def _xml(element: ET.Element) -> bytes:
     return b'<?xml version="1.0" encoding="UTF-8"?>' + ET.tostring(element)
 
 
-def make_server(site: Site, port: int) -> ThreadingHTTPServer:
-    """Make the server on a port of 127.0.0.1."""
-    return _Server(site, port)
+def make_server(site: Site, port: int, bind: str = LOOPBACK) -> ThreadingHTTPServer:
+    """Make the server, not yet running."""
+    return _Server(site, (bind, port))

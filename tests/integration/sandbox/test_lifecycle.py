@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 
@@ -180,3 +181,34 @@ def test_without_a_sandbox_the_next_step_is_told(tmp_path):
     assert done.returncode == 1
     assert "ecomm-sandbox up" in done.stderr
     assert not (tmp_path / "none").exists()
+
+
+def test_in_the_foreground_an_exposed_sandbox_starts_again_what_ends_and_goes_with_its_command(tmp_path):
+    home = tmp_path / "exposed"
+    command = [sys.executable, "-m", "ecomm_sandbox.cli", "up", "tableau", "--home", str(home)]
+    process = subprocess.Popen([*command, "--foreground", "--expose", "here"], stderr=subprocess.PIPE, text=True)
+    made = Sandbox(home)
+    try:
+        until(process, "tableau: up after")
+        before = running(made)["tableau"]
+        port = made.state.ports["tableau"]
+        with socket.create_connection(("127.0.0.2", port), timeout=5):  # where only a server of all addresses listens
+            pass
+        assert made.env()["ECOMM_TABLEAU_SERVER"] == f"http://here:{port}"
+        os.kill(before, signal.SIGKILL)
+        until(process, "tableau: ended by itself")
+        until(process, "tableau: up after")
+        assert running(made)["tableau"] != before
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert running(made) == {}
+    assert not (home / "healthy").exists()
+
+
+def until(process, wanted):
+    for line in process.stderr:
+        if line.startswith(wanted):
+            return
+    pytest.fail(f"it ended without {wanted!r}")

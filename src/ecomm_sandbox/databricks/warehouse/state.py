@@ -53,7 +53,7 @@ class Warehouse:
             self.start()
 
     def as_json(self, host: str) -> dict[str, Any]:
-        """`GetWarehouseResponse`; `host` is `127.0.0.1:port`.
+        """`GetWarehouseResponse`; `host` is `name:port`, as the client wrote it.
 
         https://docs.databricks.com/api/workspace/warehouses/get
         """
