@@ -45,7 +45,7 @@ BACKFILL: Final = 0
 """Priorities: where workflows queue, the one that dashboards wait for goes first."""
 
 ZONE: Final = "Asia/Ho_Chi_Minh"
-"""Of the business and of the schedule. The chart replaces it by its value wherever it stands in the rendered YAML."""
+"""Of the business and of the schedule. The chart has a value for it, and finds it in `timezone("…")` of expressions."""
 
 DATE: Final = (
     '{{=let at = workflow.parameters.date contains "scheduledTime" '
@@ -120,8 +120,8 @@ def workflow_template(
     """Open a WorkflowTemplate as all of ours are: one at a time of a lock, locked down, and cleaned up after a while.
 
     `title` and `description` (Markdown) are for Argo's UI, where `{{…}}` may be used. The lock is held by the workflow
-    and not by a template, where Argo has lost some. Its pods mount their service account's token, which may only write
-    `workflowtaskresults`: to keep it from the stages, Argo's executor would need one that never ends, from a Secret.
+    and not by a template, where Argo has lost some. Stages have no token of Kubernetes; Argo's executor beside them
+    mounts that of an account of its own, which may only write `workflowtaskresults`.
 
     Upstream: https://argo-workflows.readthedocs.io/en/latest/fields/#workflowspec
     """
@@ -134,6 +134,8 @@ def workflow_template(
         priority=priority,
         synchronization=one_at_a_time(lock),
         service_account_name=NAME,
+        automount_service_account_token=False,
+        executor=m.ExecutorConfig(service_account_name=f"{NAME}-executor"),
         security_context=m.PodSecurityContext(
             run_as_non_root=True, seccomp_profile=m.SeccompProfile(type="RuntimeDefault")
         ),

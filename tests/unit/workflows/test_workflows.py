@@ -248,10 +248,11 @@ def test_who_empties_a_node_waits_for_a_run(name):
     assert spec["podDisruptionBudget"]["minAvailable"] > 1000
 
 
-def test_the_zone_stands_only_where_the_chart_can_replace_it():
-    """One word wherever it stands: one replacement in the rendered text moves schedule, locks and labels."""
-    assert CRON["spec"]["timezone"] == ZONE
-    assert f'timezone("{ZONE}")' in DATE
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_the_zone_stands_only_where_the_chart_replaces_it(name):
+    text = yaml.safe_dump(DOCUMENTS[name], width=10_000)
+    places = (f'timezone("{ZONE}")', f'timezone(\\"{ZONE}\\")', f"timezone: {ZONE}")
+    assert text.count(ZONE) == sum(text.count(place) for place in places)
 
 
 # --- the containers
@@ -292,6 +293,13 @@ def test_an_image_is_one_of_the_five_stages_and_everything_else_is_the_chart_s(s
     assert (name.removeprefix(f"{NAME}/") in STAGES, tag) == (True, __version__)
     assert [list(source.values()) for source in container["envFrom"]] == [[{"name": NAME}]] * 2
     assert spec["serviceAccountName"] == NAME
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_only_argo_s_executor_has_a_token_of_kubernetes(name):
+    spec = TEMPLATES[name]["spec"]
+    assert spec["automountServiceAccountToken"] is False
+    assert spec["executor"] == {"serviceAccountName": f"{NAME}-executor"}
 
 
 def test_every_stage_runs_in_an_image_of_its_own():
