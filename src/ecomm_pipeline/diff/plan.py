@@ -117,25 +117,18 @@ def _name(record: Record) -> str:
 
 def _rows(side: Side) -> dict[str, Value]:
     of_stages = {f"{_name(record)}": record.rows_out for record in side.records if record.stage != "reconciler"}
-    return {**of_stages, **{f"{table} {hop}": rows for table, hop, rows, _ in _sheet(side)}}
+    return {**of_stages, **{f"{table} {hop}": rows for table, hop, rows, _ in _sheet(side) if rows is not None}}
 
 
 def _money(side: Side) -> dict[str, Value]:
     return {f"{table} {hop}": money for table, hop, _, money in _sheet(side) if money is not None}
 
 
-def _sheet(side: Side) -> Iterator[tuple[str, str, int, Decimal | None]]:
-    """Sum the sheet's rows of the side's own date; it may hold other sales dates, and the other dates of a range."""
-    found: dict[tuple[str, str], tuple[int, Decimal | None]] = {}
+def _sheet(side: Side) -> Iterator[tuple[str, str, int | None, Decimal | None]]:
+    """Give the sheet's rows of the side's own date; it may hold other sales dates, and the other dates of a range."""
     for row in side.sheet:
-        if row["date"] != side.date:
-            continue
-        rows, money = found.get((row["table"], row["hop"]), (0, None))
-        more = Decimal(row["money"]) if "money" in row else None
-        total = money if more is None else (money or Decimal(0)) + more
-        found[row["table"], row["hop"]] = (rows + (row["rows"] or 0), total)
-    for (table, hop), (rows, money) in found.items():
-        yield table, hop, rows, money
+        if row["date"] == side.date:
+            yield row["table"], row["hop"], row["rows"], Decimal(row["money"]) if "money" in row else None
 
 
 def _bytes(side: Side) -> dict[str, Value]:

@@ -239,7 +239,8 @@ def tree(
     lake = _hop(measure, measures, "sales_analytics", "agg_daily_sales", silver)
     daily = _hop(measure, measures, "agg_daily_sales", KPI, lake)
     products = measures.get("agg_product_kpi", {}).get(measure.name)
-    note = "" if products is None else f"the products of kpi.agg_product_kpi sum to {products:f}"
+    told = _number(products, money=measure.is_money)
+    note = "" if products is None else f"the products of kpi.agg_product_kpi sum to {told}"
     return Node(f"kpi.{KPI}", measures.get(KPI, {}).get(measure.name), None, note, (daily,))
 
 
@@ -266,7 +267,7 @@ def _silver(
         value = measures.get("silver", {}).get(measure.name)
         return Node(label, value, above, f"more than {LIMIT} versions: the files are not recounted")
     children = tuple(_file(measure, recount) for recount in recounts)
-    note = f"{len(rows):,} versions from {len(recounts)} files".replace(",", " ")
+    note = f"{len(rows):,} versions from {len(recounts)} file{'' if len(recounts) == 1 else 's'}".replace(",", " ")
     return Node(label, total(measure, rows), above if above is not None else Decimal(0), note, children)
 
 
