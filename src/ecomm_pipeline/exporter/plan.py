@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from statistics import median
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -325,7 +326,7 @@ def _extracts(
     for table in tables:
         record = _extract(day, table)
         made.add("extract_present", record is not None, date=date, table=table)
-        usual = _usual(days, day.date, lambda before, table=table: _extracted(before, table))
+        usual = _usual(days, day.date, partial(_extracted, table=table))
         made.add("rows_usual", usual, date=date, table=table, hop="extracted")
         if record is None:
             continue
@@ -374,7 +375,7 @@ def _sheet(made: _Samples, days: Mapping[BusinessDate, _Day], day: _Day) -> None
         if "bronze" in counts:
             counts.setdefault("quarantined", 0)
             counts["rescued"] = int(hops["bronze"].get("rescued") or 0)
-            usual = _usual(days, day.date, lambda before, table=table: _quarantined(before, table))
+            usual = _usual(days, day.date, partial(_quarantined, table=table))
             made.add("rows_usual", usual or 0, date=date, table=table, hop="quarantined")
         for hop, rows in counts.items():
             if hop != "extracted":
