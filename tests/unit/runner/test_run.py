@@ -42,13 +42,14 @@ def shell(name, script, *, inputs=(), **fields):
     }
 
 
-def task(name, template=None, *, after="", each=None, **arguments):
+def task(name, template=None, *, after="", each=None, only_if=None, **arguments):
     return {
         "name": name,
         "template": template or name,
         "arguments": {"parameters": [{"name": key, "value": value} for key, value in arguments.items()]},
         **({"depends": after} if after else {}),
         **({"withParam": each} if each else {}),
+        **({"when": only_if} if only_if else {}),
     }
 
 
@@ -68,7 +69,7 @@ class Runner:
         mark.write_text('#!/bin/sh\necho "$*" >> "$MARKS"\n')
         mark.chmod(0o755)
 
-    def define(self, *templates, name="batch-ecomm-pipeline", parallelism=None, tasks=()):
+    def define(self, *templates, name="batch-ecomm-pipeline", parallelism=None, tasks=(), at_the_end=None):
         main = {"name": "main", "dag": {"tasks": list(tasks)}} | ({"parallelism": parallelism} if parallelism else {})
         document = {
             "apiVersion": "argoproj.io/v1alpha1",
@@ -78,6 +79,7 @@ class Runner:
                 "entrypoint": "main",
                 "arguments": {"parameters": [{"name": argument} for argument in ARGUMENTS]},
                 "templates": [*templates, main],
+                **({"onExit": at_the_end} if at_the_end else {}),
             },
         }
         (self.folder / "workflows").mkdir(exist_ok=True)
@@ -306,6 +308,101 @@ def test_a_run_is_not_taken_up_while_a_step_of_it_outlives_its_runner(runner):
         marks.write("go\n")
     wait_until_gone(pid_of(runner.marked()[0]))
     assert runner().returncode == 0
+
+
+def finish():
+    """An exit handler that marks how it was told that the run ended."""
+    template = shell("finish", 'mark "finish $1 $2 $ECOMM_RUN_ID"')
+    template["container"]["args"] = ["{{workflow.status}}", "{{workflow.failures}}"]
+    return template
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_the_exit_handler_runs_at_the_end_every_time(runner, again):
+    runner.define(shell("one", "mark one"), finish(), tasks=[task("one")], at_the_end="finish")
+    for _ in range(1 + again):
+        assert runner().returncode == 0
+    assert runner.marked() == ["one", *["finish Succeeded [] 2026-1f3a"] * (1 + again)]
+
+
+def test_the_exit_handler_is_told_what_failed(runner):
+    runner.define(
+        shell("bad", "echo 'error: no luck' >&2; exit 65"), finish(), tasks=[task("bad")], at_the_end="finish"
+    )
+    assert runner().returncode == 65
+    (mark,) = runner.marked()
+    status, failures = mark.removeprefix("finish ").removesuffix(" 2026-1f3a").split(" ", 1)
+    assert status == "Failed"
+    (failure,) = json.loads(failures)
+    assert (failure["displayName"], failure["templateName"]) == ("bad", "bad")
+    assert "exit code 65): no luck" in failure["message"]
+
+
+def test_an_exit_handler_that_fails_fails_a_run_that_was_good(runner):
+    runner.define(
+        shell("one", ""), shell("finish", "echo 'error: S3' >&2; exit 75"), tasks=[task("one")], at_the_end="finish"
+    )
+    done = runner()
+    assert done.returncode == 75
+    assert "finish failed (unavailable, exit code 75): S3" in done.stderr
+
+
+def test_the_exit_handler_runs_after_a_signal_too_and_a_second_one_stops_it(runner):
+    runner.define(
+        shell("slow", "mark slow; sleep 300"),
+        shell("finish", 'mark "finish $1"; sleep 300; mark late'),
+        tasks=[task("slow")],
+        at_the_end="finish",
+    )
+    process = runner.start()
+    for mark in ("slow", "finish "):
+        runner.wait_for(mark)
+        process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 143
+    assert "the run was stopped by SIGINT" in err
+    assert re.search(r"finish +stopped", out)
+    assert runner.marked() == ["slow", "finish "]
+
+
+@pytest.mark.parametrize(("result", "marks"), [("[]", ["last"]), ('["x"]', ["do x", "last"])])
+def test_a_task_whose_condition_does_not_hold_is_skipped_and_what_follows_runs(runner, result, marks):
+    runner.define(
+        shell("plan", f"echo '{result}'"),
+        shell("do", 'mark "do $1"', inputs=["what"]),
+        shell("last", "mark last"),
+        tasks=[
+            task("plan"),
+            task("some", "do", after="plan", what="x", only_if="'{{tasks.plan.outputs.result}}' != '[]'"),
+            task("last", after="some"),
+        ],
+    )
+    done = runner()
+    assert done.returncode == 0, done.stderr
+    assert runner.marked() == marks
+    assert bool(re.search(r"some +skipped +since not '\[\]' != '\[\]'", done.stdout)) == (result == "[]")
+
+
+def test_a_list_of_lists_is_walked_list_by_list(runner):
+    runner.define(
+        shell("plan", 'echo \'[["a", "c"], ["b"]]\''),
+        shell("do", 'mark "do $1"', inputs=["what"]),
+        {
+            "name": "lane",
+            "parallelism": 1,
+            "inputs": {"parameters": [{"name": "items"}]},
+            "dag": {"tasks": [task("do", each="{{inputs.parameters.items}}", what="{{item}}")]},
+        },
+        tasks=[
+            task("plan"),
+            task("lane", after="plan", each="{{tasks.plan.outputs.result}}", items="{{item}}"),
+        ],
+    )
+    done = runner()
+    assert done.returncode == 0, done.stderr
+    marks = runner.marked()
+    assert sorted(marks) == ["do a", "do b", "do c"]
+    assert marks.index("do a") < marks.index("do c")
 
 
 def test_a_pause_before_a_retry_is_cut_short_by_a_signal(runner):
