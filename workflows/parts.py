@@ -10,7 +10,7 @@ from hera.workflows import Parameter, WorkflowTemplate
 from workflows import stages
 from workflows.stages import DATE, NIGHTLY, workflow_template
 
-__all__ = ["daily_refresh", "dlt_update", "tableau_refresh"]
+__all__ = ["daily_refresh", "dlt_update", "reconcile", "tableau_refresh"]
 
 
 def dlt_update() -> WorkflowTemplate:
@@ -34,6 +34,14 @@ def tableau_refresh() -> WorkflowTemplate:
     """Refresh the Tableau extracts again."""
     with _part("tableau-refresh", "tableau-refresher", "The Tableau extracts.") as workflow:
         stages.tableau_refresher()
+    return workflow
+
+
+def reconcile() -> WorkflowTemplate:
+    """Prove rows and money again: the verdict after a repair."""
+    through = Parameter(name="through", value="kpi", enum=["gold", "kpi"], description="How far to prove.")
+    with _part("reconcile", "reconciler", "Rows and money, hop by hop.", through) as workflow:
+        stages.reconciler()
     return workflow
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hera.workflows import CronWorkflow, Workflow
 
 from workflows.backfill import backfill
-from workflows.parts import daily_refresh, dlt_update, tableau_refresh
+from workflows.parts import daily_refresh, dlt_update, reconcile, tableau_refresh
 from workflows.pipeline import daily, nightly
 
 __all__ = ["RENDERED", "main", "render"]
@@ -21,7 +21,7 @@ _HEADER = "# Written by `python -m workflows.render`: change workflows/ and run 
 
 def render() -> dict[str, str]:
     """Give the text of every file of `RENDERED`, by its name."""
-    workflows = [daily(), nightly(), backfill(), dlt_update(), daily_refresh(), tableau_refresh()]
+    workflows = [daily(), nightly(), backfill(), dlt_update(), daily_refresh(), tableau_refresh(), reconcile()]
     return {_file_name(workflow): _HEADER + str(workflow.to_yaml()) for workflow in workflows}
 
 

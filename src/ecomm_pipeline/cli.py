@@ -39,6 +39,21 @@ app = typer.Typer(
 DateOption = Annotated[str, typer.Option("--date", help="2026-01-02, FROM..TO, or the RFC 3339 instant of a schedule.")]
 DatesArgument = Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO.", metavar="DATE|FROM..TO")]
 
+WorkflowsOption = Annotated[
+    Path | None, typer.Option(envvar="ECOMM_WORKFLOWS_DIR", help="Rendered workflows; default those of ecomm.")
+]
+RunsOption = Annotated[Path, typer.Option(envvar="ECOMM_RUNS_DIR", help="Where the logs go.")]
+OnOption = Annotated[
+    Literal["local", "argo"], typer.Option("--on", envvar="ECOMM_ON", help="On this machine, or on the cluster.")
+]
+NamespaceOption = Annotated[
+    str, typer.Option(envvar="ECOMM_ARGO_NAMESPACE", help="The cluster's namespace of the workflows, for --on argo.")
+]
+ContextOption = Annotated[
+    str, typer.Option(envvar="ECOMM_KUBE_CONTEXT", help="Of ~/.kube/config, for --on argo; default its current one.")
+]
+FollowOption = Annotated[bool, typer.Option("--follow/--no-follow", help="Wait for the end, for --on argo.")]
+
 
 @app.callback()
 def _options(
@@ -176,10 +191,8 @@ def finish(
 def run(
     dates: DatesArgument,
     run_id: Annotated[str, typer.Option(help="Go on with the run of that id.")] = "",
-    workflows: Annotated[
-        Path | None, typer.Option(envvar="ECOMM_WORKFLOWS_DIR", help="Rendered workflows; default those of ecomm.")
-    ] = None,
-    runs: Annotated[Path, typer.Option(envvar="ECOMM_RUNS_DIR", help="Where the logs go.")] = Path(".ecomm/runs"),
+    workflows: WorkflowsOption = None,
+    runs: RunsOption = Path(".ecomm/runs"),
 ) -> None:
     """Run the whole pipeline here, from the workflows that Kubernetes runs."""
     from ecomm_pipeline.clock import SystemClock
@@ -263,6 +276,100 @@ def report(
     store, layout = _store(load(StoreSettings))
     chosen = _dates(dates, business) if dates else None
     write_report(chosen, output, store=store, layout=layout, databricks=databricks, business=business)
+
+
+@app.command()
+def backfill(  # noqa: PLR0913 (the options of a command)
+    dates: DatesArgument,
+    *,
+    missing: Annotated[bool, typer.Option("--missing", help="Dates some stage never succeeded for. Default.")] = False,
+    failed: Annotated[bool, typer.Option("--failed", help="Dates of which some stage's newest try failed.")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="Every date.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan and do nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Write the plan as JSON.")] = False,
+    parallelism: Annotated[int, typer.Option(min=1, help="Dates that are extracted at once.")] = 2,
+    on: OnOption = "local",
+    namespace: NamespaceOption = "ecomm",
+    context: ContextOption = "",
+    follow: FollowOption = True,
+    workflows: WorkflowsOption = None,
+    runs: RunsOption = Path(".ecomm/runs"),
+) -> None:
+    """Do the dates of a range that need it: the plan, with the reasons and the time it takes, comes before the act."""
+    from ecomm_pipeline.backfill.plan import mode_of
+    from ecomm_pipeline.backfill.run import Backfill, Here
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.layout import new_run_id
+    from ecomm_pipeline.ledger import Ledger
+    from ecomm_pipeline.runner.run import find_workflows
+    from ecomm_pipeline.settings import Business, Nightly, load
+    from ecomm_pipeline.settings import Store as StoreSettings
+
+    business, clock = load(Business), SystemClock()
+    wanted = Backfill(
+        _dates(dates, business),
+        mode_of(missing=missing, failed=failed, everything=everything),
+        business.tables,
+        _zone(business),
+        load(Nightly),
+        parallelism,
+        Ledger(*_store(load(StoreSettings))),
+        clock,
+    )
+    todo = wanted.show(where=f"in the namespace {namespace}" if on == "argo" else "here", as_json=as_json)
+    if dry_run or not todo:
+        return
+    if on == "argo":
+        from ecomm_pipeline.argo import Argo
+
+        wanted.run_on_argo(todo, Argo(namespace, clock, context=context), follow=follow)
+        return
+    here = Here(lambda: new_run_id(clock.now()), find_workflows(workflows), runs, os.environ)
+    wanted.run_here(todo, here)
+
+
+@app.command()
+def rerun(  # noqa: PLR0913 (the options of a command)
+    part: Annotated[Literal["dlt", "dbt", "tableau", "reconcile"], typer.Argument(help="What to do again.")],
+    date: Annotated[str, typer.Argument(help="2026-01-02 or FROM..TO; default yesterday in the business zone.")] = "",
+    *,
+    select: Annotated[str, typer.Option(help="dbt's node selection, such as agg_sales_kpi; default everything.")] = "",
+    onwards: Annotated[bool, typer.Option("--onwards", help="And all that is behind it, up to the proof.")] = False,
+    on: OnOption = "local",
+    namespace: NamespaceOption = "ecomm",
+    context: ContextOption = "",
+    follow: FollowOption = True,
+    run_id: Annotated[str, typer.Option(help="Go on with the run of that id.")] = "",
+    workflows: WorkflowsOption = None,
+    runs: RunsOption = Path(".ecomm/runs"),
+) -> None:
+    """Do a part of a date again from what is there, without extracting it: Bronze to Gold, KPI tables, or Tableau."""
+    from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.rerun import plan
+    from ecomm_pipeline.rerun.run import on_argo, on_this_machine
+    from ecomm_pipeline.runner.run import find_workflows
+    from ecomm_pipeline.settings import Business, Run, load
+
+    business, clock = load(Business), SystemClock()
+    dates = _dates(date or clock.now().isoformat(), business)
+    trigger = "manual" if on == "argo" else "local"
+    chosen = plan.submissions(part, dates, select=select, onwards=onwards, trigger=trigger)
+    if on == "argo":
+        from ecomm_pipeline.argo import Argo
+
+        on_argo(chosen, Argo(namespace, clock, context=context), follow=follow)
+        return
+    this_run = load(Run).model_copy(update={"run_id": run_id}) if run_id else load(Run)
+    on_this_machine(
+        chosen,
+        dates,
+        again=plan.command(part, dates, select=select, onwards=onwards),
+        run_id=_run_id(this_run, clock),
+        workflows=find_workflows(workflows),
+        runs=runs,
+        environment=os.environ,
+        clock=clock,
+    )
 
 
 @app.command()

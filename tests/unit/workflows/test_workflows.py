@@ -58,6 +58,7 @@ def test_the_workflows_have_the_names_of_the_runbook():
         "dlt-update",
         "daily-refresh",
         "tableau-refresh",
+        "reconcile",
     }
 
 
