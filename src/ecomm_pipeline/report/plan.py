@@ -11,7 +11,27 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from statistics import median
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
+
+from ecomm_pipeline.report.page import (
+    Bar,
+    Cell,
+    Check,
+    Flow,
+    Kpi,
+    Lane,
+    OddDay,
+    Page,
+    Phase,
+    Remark,
+    RunRow,
+    Tick,
+    Tile,
+    Timeline,
+    Trace,
+    Verdict,
+)
+from ecomm_pipeline.report.words import counted, number, short_number, span
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -19,11 +39,9 @@ if TYPE_CHECKING:
 
     from ecomm_pipeline.dates import BusinessDate, DateRange
     from ecomm_pipeline.ledger import Record
+    from ecomm_pipeline.report.page import Tone
 
-__all__ = ["EXPECTED", "Kpi", "Page", "build", "calendar", "kpi_dates", "number", "short_number", "span"]
-
-Tone = Literal["good", "warn", "bad", "idle", "busy"]
-"""What a colour means: fine, worth a look, wrong, nothing there, still going on."""
+__all__ = ["EXPECTED", "build", "calendar", "kpi_dates"]
 
 EXPECTED: Final[tuple[tuple[str, tuple[str, ...], float, float], ...]] = (
     ("Extraction and DLT", ("extractor", "dlt-trigger"), 7200, 9000),
@@ -60,201 +78,6 @@ SLOW_HISTORY: Final = 3
 
 _PRIORITY_TONE: Final[dict[str, Tone]] = {"P1": "bad", "P2": "warn", "P3": "idle"}
 _OUTCOME_TONE: Final[dict[str, Tone]] = {"succeeded": "good", "failed": "bad", "cancelled": "warn", "running": "busy"}
-
-
-# --- the view model -------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """The first line: in a word, in a sentence, and what to do."""
-
-    tone: Tone
-    headline: str
-    sentence: str
-    next_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Tile:
-    """A figure of the header."""
-
-    label: str
-    value: str
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Bar:
-    """A stage run in a timeline; `left` and `width` in percent of the track."""
-
-    left: float
-    width: float
-    tone: Tone
-    title: str
-
-
-@dataclass(frozen=True, slots=True)
-class Lane:
-    """A stage (and table) in a timeline."""
-
-    label: str
-    detail: str
-    tone: Tone
-    took: str
-    bars: tuple[Bar, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Tick:
-    """A mark of a time axis, in percent."""
-
-    left: float
-    label: str
-
-
-@dataclass(frozen=True, slots=True)
-class Phase:
-    """A phase against what the runbook expects of it; `share` of its limit, in percent, at most 100."""
-
-    label: str
-    took: str
-    expected: str
-    share: float
-    tone: Tone
-
-
-@dataclass(frozen=True, slots=True)
-class Timeline:
-    """The stages of a run over time."""
-
-    run_id: str
-    began: str
-    took: str
-    lanes: tuple[Lane, ...]
-    ticks: tuple[Tick, ...]
-    phases: tuple[Phase, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class RunRow:
-    """A run in the list of runs."""
-
-    run_id: str
-    dates: str
-    trigger: str
-    began: str
-    took: str
-    stages: str
-    tone: Tone
-    outcome: str
-
-
-@dataclass(frozen=True, slots=True)
-class Cell:
-    """A hop of a table: rows, and money where the table has any; `tone` is set where it is odd."""
-
-    label: str
-    rows: str
-    money: str = ""
-    tone: Tone | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Flow:
-    """A table through the hops; `shares` are percent of Bronze's rows by what became of them, for a stacked bar."""
-
-    table: str
-    cells: tuple[Cell, ...]
-    tone: Tone
-    shares: tuple[tuple[str, float, str], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class OddDay:
-    """A table's date that is not simply equal at every hop."""
-
-    date: str
-    table: str
-    tone: Tone
-    text: str
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """An expectation or a dbt test."""
-
-    name: str
-    where: str
-    passed: str
-    failed: str
-    tone: Tone
-    note: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Remark:
-    """Something slow or odd; `count` alike."""
-
-    tone: Tone
-    label: str
-    where: str
-    text: str
-    count: int = 1
-    next_step: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Kpi:
-    """A day of agg_sales_kpi."""
-
-    date: str
-    figures: Mapping[str, Decimal | None]
-
-    def __getitem__(self, name: str) -> Decimal | None:
-        return self.figures.get(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Trace:
-    """A stage run by its ids."""
-
-    stage: str
-    dates: str
-    run_id: str
-    ids: tuple[tuple[str, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Everything that the template writes."""
-
-    title: str
-    dates: str
-    generated: str
-    timezone: str
-    verdict: Verdict
-    tiles: tuple[Tile, ...]
-    timeline: Timeline | None
-    runs: tuple[RunRow, ...]
-    more_runs: int
-    flows: tuple[Flow, ...]
-    sales: Flow | None
-    odd_days: tuple[OddDay, ...]
-    more_odd_days: int
-    reconciled: str
-    expectations: tuple[Check, ...]
-    expectations_summary: str
-    quarantine: tuple[Check, ...]
-    tests: tuple[Check, ...]
-    tests_summary: str
-    kpis: tuple[Kpi, ...]
-    kpis_in_range: tuple[Kpi, ...]
-    kpis_missing: str
-    remarks: tuple[Remark, ...]
-    traces: tuple[Trace, ...]
-    more_traces: int
-    versions: str
 
 
 def build(
@@ -328,44 +151,6 @@ def calendar(kpis: Sequence[Kpi]) -> list[Kpi]:
     return [known.get(day) or Kpi(day, {}) for day in days]
 
 
-# --- words ------------------------------------------------------------------------------------------------------------
-
-_THIN: Final = "\u202f"
-
-
-def number(value: Decimal | float, places: int = 0) -> str:
-    """Write a number with thin spaces between thousands and a true minus."""
-    return f"{value:,.{places}f}".replace(",", _THIN).replace("-", "−")
-
-
-def short_number(value: Decimal | float) -> str:
-    """Write a number in about four characters: 12.3 k, 4.56 M."""
-    size = abs(float(value))
-    for limit, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if size >= limit:
-            scaled = float(value) / limit
-            text = number(scaled, 0 if abs(scaled) >= 100 else 1)  # noqa: PLR2004
-            return f"{text.removesuffix('.0')}{_THIN}{unit}"
-    return number(value, 0 if value == int(value) else 2)
-
-
-def span(seconds: float) -> str:
-    """Write a duration: 0.4 s, 42 s, 3 min 20 s, 2 h 05 min."""
-    if seconds < 10:  # noqa: PLR2004
-        return f"{max(0, seconds):.1f} s"
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004
-        return f"{whole} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004
-        return f"{minutes} min {rest:02} s" if rest else f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60:02} min" if minutes % 60 else f"{minutes // 60} h"
-
-
-def _count(many: int, one: str, several: str = "") -> str:
-    return f"{number(many)} {one if many == 1 else several or f'{one}s'}"
-
-
 def _date_words(dates: DateRange | None) -> str:
     if dates is None:
         return "no dates yet"
@@ -432,7 +217,7 @@ def _verdict(
         names = f"{missing[0]} and {len(missing) - 1} more dates" if len(missing) > 1 else missing[0]
         return Verdict("warn", "Not proven", f"Nothing has reconciled {names}.", f"ecomm reconciler --date {dates}")
     looks = sum(remark.count for remark in remarks if remark.tone in ("warn", "bad"))
-    note = f" {_count(looks, 'remark')} below." if looks else ""
+    note = f" {counted(looks, 'remark')} below." if looks else ""
     proof = [record for record in current if record.stage == "reconciler"]
     end = "the KPI tables" if any(record.figures.get("through") == "kpi" for record in proof) else "Gold"
     return Verdict(
@@ -628,7 +413,7 @@ def _shares(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, float, str
     for hop, count in parts:
         if count:
             name = "unexplained" if hop == "lost" else hop
-            yield hop, round(100 * count / total, 3), f"{name}: {_count(count, 'row')}"
+            yield hop, round(100 * count / total, 3), f"{name}: {counted(count, 'row')}"
 
 
 def _sales(sheet: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Flow | None:
@@ -680,9 +465,9 @@ def _odd_words(rows: Sequence[Mapping[str, Any]]) -> Iterator[tuple[Tone, str]]:
     )
     for hop, tone, words in named:
         if hop in by_hop:
-            yield tone, f"{_count(by_hop[hop]['rows'], 'row')} {words}"
+            yield tone, f"{counted(by_hop[hop]['rows'], 'row')} {words}"
     if rescued := by_hop.get("bronze", {}).get("rescued"):
-        yield "idle", f"{_count(rescued, 'row')} with rescued values"
+        yield "idle", f"{counted(rescued, 'row')} with rescued values"
 
 
 def _reconciled(sheet: Mapping[tuple[str, str], Any], dates: DateRange | None, current: Sequence[Record]) -> str:
@@ -691,7 +476,7 @@ def _reconciled(sheet: Mapping[tuple[str, str], Any], dates: DateRange | None, c
     proven = len({date for table, date in sheet if table != "sales"})
     lookback = max((record.figures.get("lookback_seconds", 0) for record in current), default=0)
     twice = f", each with its look-back of {span(lookback)}, whose rows the date before counts too"
-    return f"{number(proven)} of {_count(len(dates), 'date')} reconciled{twice if lookback and proven > 1 else ''}"
+    return f"{number(proven)} of {counted(len(dates), 'date')} reconciled{twice if lookback and proven > 1 else ''}"
 
 
 # --- quality ----------------------------------------------------------------------------------------------------------
@@ -711,7 +496,7 @@ def _expectations_summary(checks: Sequence[Check]) -> str:
     if not checks:
         return ""
     broken = sum(check.tone != "good" for check in checks)
-    return f"{_count(len(checks), 'expectation')}, {f'{broken} of them with failed rows' if broken else 'all met'}"
+    return f"{counted(len(checks), 'expectation')}, {f'{broken} of them with failed rows' if broken else 'all met'}"
 
 
 def _quarantine(sheet: Mapping[tuple[str, str], list[dict[str, Any]]]) -> Iterator[Check]:
@@ -749,7 +534,7 @@ def _tests_summary(nodes: Mapping[str, Mapping[str, Any]]) -> str:
         of_kind = [node for node in nodes.values() if (node["kind"] == "model") is built]
         good = sum(node["status"] in _PASSED for node in of_kind)
         if of_kind:
-            parts.append(f"{good} of {_count(len(of_kind), kind)} {'built' if built else 'passed'}")
+            parts.append(f"{good} of {counted(len(of_kind), kind)} {'built' if built else 'passed'}")
     return ", ".join(parts)
 
 

@@ -12,7 +12,8 @@ from ecomm_pipeline.clock import Clock, SystemClock
 from ecomm_pipeline.dates import DateRange, zone
 from ecomm_pipeline.errors import ConfigurationError, EcommError
 from ecomm_pipeline.ledger import Ledger
-from ecomm_pipeline.report import plan, svg
+from ecomm_pipeline.report import plan, svg, words
+from ecomm_pipeline.report.page import Kpi, Page
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -75,7 +76,7 @@ def write_report(
     print(f"{output}: {page.dates}: {page.verdict.headline}")
 
 
-def render(page: plan.Page) -> str:
+def render(page: Page) -> str:
     """Fill the template; everything in it is escaped."""
     import jinja2
     from markupsafe import Markup
@@ -83,8 +84,8 @@ def render(page: plan.Page) -> str:
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=False
     )
-    environment.filters["number"] = plan.number
-    environment.filters["short"] = plan.short_number
+    environment.filters["number"] = words.number
+    environment.filters["short"] = words.short_number
     days = plan.calendar(page.kpis)
     return environment.get_template("page.html.j2").render(
         page=page,
@@ -95,7 +96,7 @@ def render(page: plan.Page) -> str:
     )
 
 
-def _charts(kpis: Sequence[plan.Kpi]) -> dict[str, Any]:
+def _charts(kpis: Sequence[Kpi]) -> dict[str, Any]:
     titles = [_day_title(kpi) for kpi in kpis]
     seven = [None if (value := kpi["net_revenue_7d"]) is None else value / 7 for kpi in kpis]
     revenue = svg.chart(
@@ -110,27 +111,29 @@ def _charts(kpis: Sequence[plan.Kpi]) -> dict[str, Any]:
     return {"revenue": revenue, "small": [_small_chart(kpis, *one) for one in _SMALL]}
 
 
-def _small_chart(kpis: Sequence[plan.Kpi], label: str, name: str, kind: str, places: int) -> dict[str, Any]:
+def _small_chart(kpis: Sequence[Kpi], label: str, name: str, kind: str, places: int) -> dict[str, Any]:
     factor = Decimal(100 if name == "cancellation_rate" else 1)
     values = [None if (value := kpi[name]) is None else value * factor for kpi in kpis]
     known = [value for value in values if value is not None]
     titles = [
-        f"{kpi.date}: {'–' if value is None else plan.number(value, places)}"
+        f"{kpi.date}: {'–' if value is None else words.number(value, places)}"
         for kpi, value in zip(kpis, values, strict=True)
     ]
     style = "one" if kind == "bar" else "line"
     drawn = svg.chart([svg.Series(values, kind, style)], titles, f"{label} a day")
-    return {"label": label, "chart": drawn, "last": plan.number(known[-1], places) if known else "–"}
+    return {"label": label, "chart": drawn, "last": words.number(known[-1], places) if known else "–"}
 
 
-def _day_title(kpi: plan.Kpi) -> str:
-    words = [
-        f"{name} {plan.number(value, places)}" for name, places in KPI_COLUMNS if (value := kpi[name.replace(" ", "_")])
+def _day_title(kpi: Kpi) -> str:
+    figures = [
+        f"{name} {words.number(value, places)}"
+        for name, places in KPI_COLUMNS
+        if (value := kpi[name.replace(" ", "_")])
     ]
-    return f"{kpi.date}: {', '.join(words)}"
+    return f"{kpi.date}: {', '.join(figures)}"
 
 
-def _kpis(dates: DateRange, settings: Databricks, clock: Clock) -> tuple[list[plan.Kpi], str]:
+def _kpis(dates: DateRange, settings: Databricks, clock: Clock) -> tuple[list[Kpi], str]:
     """Read agg_sales_kpi; and, where that is not possible, why."""
     from ecomm_pipeline.databricks import Warehouse, connect
 
@@ -145,7 +148,7 @@ def _kpis(dates: DateRange, settings: Databricks, clock: Clock) -> tuple[list[pl
     except EcommError as error:
         return [], error.message
     names = {name.replace(" ", "_") for name, _ in KPI_COLUMNS} | {name for _, name, _, _ in _SMALL}
-    return [plan.Kpi(row["sales_date"] or "", {name: _decimal(row.get(name)) for name in names}) for row in rows], ""
+    return [Kpi(row["sales_date"] or "", {name: _decimal(row.get(name)) for name in names}) for row in rows], ""
 
 
 def _decimal(text: str | None) -> Decimal | None:

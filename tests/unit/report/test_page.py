@@ -18,6 +18,7 @@ from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import ConfigurationError
 from ecomm_pipeline.ledger import Finding, Record
 from ecomm_pipeline.report import plan, run
+from ecomm_pipeline.report.page import Kpi
 
 TABLES = ("orders", "products", "customers", "order_items")
 RANGE = DateRange(BusinessDate(date(2026, 1, 1)), BusinessDate(date(2026, 1, 31)))
@@ -83,7 +84,7 @@ def kpis(days=31):
     names = [name.replace(" ", "_") for name, _ in run.KPI_COLUMNS]
     for n in range(days):
         value = Decimal(1000 + (n * 7919) % 977)
-        yield plan.Kpi(str(RANGE.first.plus(n)), {**dict.fromkeys(names, value), "cancellation_rate": None})
+        yield Kpi(str(RANGE.first.plus(n)), {**dict.fromkeys(names, value), "cancellation_rate": None})
 
 
 def build(records, dates=RANGE, **more):

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.ledger import Finding, Record
-from ecomm_pipeline.report import plan, svg
+from ecomm_pipeline.report import plan, svg, words
+from ecomm_pipeline.report.page import Kpi
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
 BEGAN = datetime(2026, 1, 2, 18, tzinfo=UTC)
@@ -240,13 +241,13 @@ def test_a_short_range_is_shown_among_its_neighbours():
 
 
 def test_figures_are_of_the_range_and_charts_of_more():
-    kpis = [plan.Kpi(day, {"net_revenue": Decimal(5), "orders": Decimal(1)}) for day in ("2026-01-01", "2026-01-02")]
+    kpis = [Kpi(day, {"net_revenue": Decimal(5), "orders": Decimal(1)}) for day in ("2026-01-01", "2026-01-02")]
     built = page(record("dbt-runner"), kpis=kpis)
     assert {tile.label: tile.value for tile in built.tiles}["orders"] == "1"
 
 
 def test_a_day_without_orders_has_an_empty_place_in_the_charts():
-    days = plan.calendar([plan.Kpi("2026-01-01", {}), plan.Kpi("2026-01-03", {})])
+    days = plan.calendar([Kpi("2026-01-01", {}), Kpi("2026-01-03", {})])
     assert [day.date for day in days] == ["2026-01-01", "2026-01-02", "2026-01-03"]
     assert days[1]["orders"] is None
 
@@ -255,7 +256,7 @@ def test_a_day_without_orders_has_an_empty_place_in_the_charts():
     ("seconds", "text"), [(0.44, "0.4 s"), (42.4, "42 s"), (60, "1 min"), (200, "3 min 20 s"), (7500, "2 h 05 min")]
 )
 def test_durations_are_written_for_people(seconds, text):
-    assert plan.span(seconds) == text
+    assert words.span(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -263,7 +264,7 @@ def test_durations_are_written_for_people(seconds, text):
     [(0, "0"), (999, "999"), (1500, "1.5\u202fk"), (80000, "80\u202fk"), (2_340_000, "2.3\u202fM"), (-5, "−5")],
 )
 def test_numbers_are_written_shortly(value, text):
-    assert plan.short_number(value) == text
+    assert words.short_number(value) == text
 
 
 @given(st.floats(1e-6, 1e15))
