@@ -1,4 +1,4 @@
-"""Write the pages that are made from code: docs/settings.md and docs/failure-classes.md.
+"""Write the pages that are made from code: docs/settings.md, docs/failure-classes.md and the values of the chart.
 
     python tools/render_docs.py [--check]
 
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from chart_values import readme
 from pydantic_core import PydanticUndefined
 
 from ecomm_pipeline.cli import app
@@ -87,7 +88,7 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "failure-classes.md": failures_page}
+PAGES = {"settings.md": settings_page, "failure-classes.md": failures_page, "../helm/ecomm-data-pipeline/README.md": readme}
 
 
 def main() -> int:
