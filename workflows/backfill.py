@@ -84,6 +84,6 @@ def backfill() -> WorkflowTemplate:
                 name="range",
                 template=whole,
                 arguments={"lanes": "{{tasks.dates.outputs.result}}"},
-                when="'{{tasks.dates.outputs.result}}' != '[]'",
+                when='{{=tasks.dates.outputs.result != "[]"}}',
             )
     return workflow

@@ -1,6 +1,6 @@
-"""Argo's retry expressions, as far as ours go: `lastRetry.status == "Error" || asInt(lastRetry.exitCode) in [75, 137]`.
+"""Argo's expressions, as far as ours go: `lastRetry.status == "Error" || asInt(lastRetry.exitCode) in [75, 137]`.
 
-They are in expr-lang (https://expr-lang.org), for which Python has no evaluator. The parts of it that retries need
+They are in expr-lang (https://expr-lang.org), for which Python has no evaluator. The parts of it that conditions need
 have the same meaning in Python once `||`, `&&` and `!` are spelled out, so Python's own parser reads them, and a walk
 over the few kinds of node that are allowed evaluates them. Nothing else can be called or reached.
 """
@@ -61,6 +61,8 @@ class Expression:
                 parts = [left, right]
             case ast.Constant(str() | int() | float()) | ast.Attribute(ast.Name()):
                 parts = []
+            case ast.Attribute(ast.Attribute() as inner):
+                parts = [inner]
             case _:
                 self._refuse(f"has {ast.unparse(node)!r}, which `ecomm run` does not understand")
         for part in parts:

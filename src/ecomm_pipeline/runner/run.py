@@ -204,7 +204,7 @@ class Walk:
 
         def expand(task: Task) -> list[Node]:
             if not holds(task.when, scope, f"{path}.{task.name}"):
-                self._display.show(task.name, "skipped", f"since not {substitute(task.when or '', scope, path)}")
+                self._display.show(task.name, "skipped", f"since not {task.when}")
                 return []
             return items_of(task, None if task.items is None else substitute(task.items, scope, path), path)
 

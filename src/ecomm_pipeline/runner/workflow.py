@@ -36,6 +36,7 @@ CLUSTER_ONLY: Final[dict[str, frozenset[str]]] = {
 """Fields that say where and how pods run, not what they do: here they make no difference."""
 
 _PLACEHOLDER: Final = re.compile(r"\{\{(.*?)\}\}")
+_CONDITION: Final = re.compile(r"\{\{=(.*)\}\}")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _CLOCK_LETTERS: Final = "YmdHMS"
 _OF_THE_WORKFLOW: Final = (
@@ -158,8 +159,16 @@ def substitute(text: str, values: Mapping[str, str], place: str) -> str:
 
 
 def holds(when: str | None, values: Mapping[str, str], place: str) -> bool:
-    """Tell whether a task's condition, such as `'{{tasks.dates.outputs.result}}' != '[]'`, holds; none always does."""
-    return when is None or Expression(substitute(when, values, place), f"{place}.when")({})
+    """Tell whether a task's condition, such as `{{=tasks.dates.outputs.result != "[]"}}`, holds; none always does.
+
+    Only this form is understood: Argo's other one, a text that is filled in, breaks at a quote in what fills it.
+    """
+    if when is None:
+        return True
+    match = _CONDITION.fullmatch(when)
+    if match is None:
+        _refuse(f"{place}.when", f"is {when!r}, and only {{{{=EXPRESSION}}}} is understood")
+    return Expression(match[1], f"{place}.when")(values)
 
 
 class _Fields:
