@@ -143,14 +143,21 @@ def _connect(context: str) -> Any:  # noqa: ANN401 (the client has no types)
         message = "the Kubernetes client is not installed here"
         raise ConfigurationError(message, next_step="install ecomm-data-pipeline[argo]") from error
     try:
-        if context:
-            config.load_kube_config(context=context)
-        else:
-            config.load_config()
+        _load(config, context)
     except Exception as error:
         message = f"no cluster is configured: {' '.join(str(error).split())[:_EXCERPT]}"
         raise ConfigurationError(message, next_step="set KUBECONFIG, or name a --context of it") from error
     return client.CustomObjectsApi()
+
+
+def _load(config: Any, context: str) -> None:  # noqa: ANN401 (the client has no types)
+    """Read ~/.kube/config or what KUBECONFIG names; without one, a pod's own account."""
+    try:
+        config.load_kube_config(context=context or None)
+    except config.ConfigException:
+        if context:
+            raise
+        config.load_incluster_config()
 
 
 def _errors(what: str, namespace: str) -> AbstractContextManager[None]:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Estimate", "as_dict", "command", "estimate", "in_the_way", "lines", "mode_of", "part_of", "unfinished"]
 
+_NEVER: Final = " never ran"
+"""How `backlog` ends the reason of a stage that has no record."""
 _SHOWN: Final = 40
 """Dates that a plan names one by one; of more, those at its ends."""
 
@@ -117,17 +119,27 @@ def lines(needs: Sequence[Need], mode: Mode, expected: Estimate, parallelism: in
     """Write the plan for people."""
     todo = [need for need in needs if need]
     if not todo:
-        why = "every stage has succeeded" if mode == "missing" else "no stage's newest try failed"
-        yield f"nothing to do: {why} for all {len(needs)} dates"
+        reason = "every stage has succeeded" if mode == "missing" else "no stage's newest try failed"
+        yield f"nothing to do: {reason} for all {len(needs)} dates"
         return
     shown = todo if len(todo) <= _SHOWN else [*todo[: _SHOWN // 2], *todo[-_SHOWN // 2 :]]
     for number, need in enumerate(shown):
         if len(shown) < len(todo) and number == _SHOWN // 2:
             yield f"  … {len(todo) - len(shown)} more …"
-        yield f"  {need}"
+        yield f"  {need.date}: {_why(need)}"
     time = expected.of(len(todo), parallelism)
     about = f"about {span(time)}, by {expected.runs} runs of the ledger" if time else "the ledger cannot tell how long"
     yield f"{len(todo)} of {len(needs)} dates, {parallelism} at once, {where}: {about}"
+
+
+def _why(need: Need) -> str:
+    """Write a date's reasons, those together that are alike: `dlt-trigger, dbt-runner never ran`."""
+    of_story: dict[str, list[str]] = defaultdict(list)
+    for reason in need.reasons:
+        name, same, _ = reason.partition(_NEVER)
+        of_story[_NEVER if same else reason].append(name)
+    never = of_story.pop(_NEVER, [])
+    return "; ".join([*of_story, *([", ".join(never) + _NEVER] if never else [])])
 
 
 def as_dict(needs: Sequence[Need], mode: Mode, expected: Estimate, parallelism: int) -> dict[str, Any]:

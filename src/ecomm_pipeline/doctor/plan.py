@@ -437,7 +437,7 @@ def _is_due(evidence: Evidence, stage: str) -> bool:
     """Tell whether a stage without a record should have one: those before it have long succeeded, or nothing runs."""
     if evidence.running:
         return False
-    begins = max(_end_before(evidence, stage), evidence.gate if stage == "dbt-runner" else evidence.starts)
+    begins = max(_end_before(evidence, stage), evidence.gate if STAGES[stage] >= "E" else evidence.starts)
     return evidence.now > begins + GRACE
 
 
@@ -618,7 +618,7 @@ def _verdict(evidence: Evidence) -> Iterator[Finding]:
     if not records or records[-1].outcome not in ("failed", "cancelled") or evidence.running:
         return
     record = records[-1]
-    command = f"ecomm reconciler --date {evidence.date}"
+    command = f"ecomm rerun reconcile {evidence.date}"
     more = {"since": record.ended_at, "command": command, "failure_class": record.failure_class}
     if evidence.balance is None:
         yield _make(evidence, "F", "verdict_stale", f"the last proof ended so: {record.error}", **more)
@@ -666,6 +666,9 @@ def _all_right(evidence: Evidence) -> str:
     if evidence.reached == "E":
         until = _local(evidence, evidence.gate)
         return f"{evidence.date} is all right so far: Gold is there, and dbt waits for {until}"
+    behind = [stage for stage in STAGES if not evidence.of_stage(stage)]
+    if behind:
+        return f"{evidence.date} is all right so far, and {behind[0]} has not begun yet"
     rows = sum(manifest.rows for manifest in evidence.manifests.values())
     parts = [f"{rows:,} rows of {len(evidence.manifests)} tables".replace(",", " ")]
     if evidence.balance:
