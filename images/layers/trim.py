@@ -6,12 +6,23 @@ The package metadata stays whole, so that scanners, `pip list` and the SBOM see 
 from __future__ import annotations
 
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
-AWS_SERVICES = {"s3", "sts", "sso", "sso-oidc", "signin"}
-"""The API models of botocore that are used: the store, and what boto3's chain of credentials asks (roles, web
-identities, single sign-on, `aws login`). All 430 of them are 27 MB."""
+KEPT = {
+    # API models: of the store, and of what boto3's chain of credentials asks (roles, web identities, single sign-on,
+    # `aws login`). All 430 of them are 27 MB.
+    "botocore/data/*/": {"s3", "sts", "sso", "sso-oidc", "signin"},
+    # Languages that rich can colour: it does so for tracebacks only.
+    "pygments/lexers/*.py": {"__init__", "_mapping", "python"},
+    # Locales: agate, which dbt prints tables with, formats numbers in this one.
+    "babel/locale-data/*.dat": {"root", "en", "en_US"},
+}
+"""Data of libraries, by glob under site-packages, and the names of what is used."""
+
+UNUSED = ["pyarrow/*flight*", "pyarrow/*substrait*"]
+"""Parts of libraries, by glob: RPC and query plans, for which no warehouse of ours uses Arrow."""
 
 BUILD_ONLY = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".a"}
 """Suffixes that only type checkers and compilers read."""
@@ -22,17 +33,30 @@ SCRIPTS = {"ecomm"}
 
 def main(root: Path) -> None:
     """Trim the virtual environment's part under `root`."""
+    for site in root.glob("lib/python*/site-packages"):
+        for path in unused(site):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        strip(site)
     for script in (root / "bin").glob("*"):
         if script.name not in SCRIPTS:
             script.unlink()
-    for path in sorted(root.rglob("*"), reverse=True):
-        if path.name == "tests" and path.is_dir():
-            shutil.rmtree(path)
-        elif path.suffix in BUILD_ONLY and path.is_file():
-            path.unlink()
-    for model in root.glob("lib/python*/site-packages/botocore/data/*/"):
-        if model.name not in AWS_SERVICES:
-            shutil.rmtree(model)
+
+
+def unused(site: Path) -> set[Path]:
+    """Find what is to go: files, and folders without what is under them."""
+    tests = [path.parent for path in site.rglob("tests/__init__.py")]  # dbt's own `tests` without one are macros
+    tests = [path for path in tests if not set(tests).intersection(path.parents)]
+    files = [
+        path for path in site.rglob("*") if path.suffix in BUILD_ONLY and not set(tests).intersection(path.parents)
+    ]
+    data = [path for pattern, names in KEPT.items() for path in site.glob(pattern) if path.stem not in names]
+    return {*files, *tests, *data, *(path for pattern in UNUSED for path in site.glob(pattern))}
+
+
+def strip(site: Path) -> None:
+    """Drop the symbol tables of Rust extensions, which come with them."""
+    if extensions := [str(path) for path in site.rglob("*.abi3.so")]:
+        subprocess.run(["strip", "--strip-unneeded", *extensions], check=True)
 
 
 if __name__ == "__main__":

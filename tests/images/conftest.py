@@ -108,7 +108,7 @@ print(json.dumps({
     "writable": writable,
     "packages": {d.metadata["Name"]: d.version for d in importlib.metadata.distributions(path=[str(site)])},
     "files": {suffix: sum(1 for _ in site.rglob("*" + suffix)) for suffix in (".pyi", ".h", ".pyx")},
-    "tests": [str(path) for path in site.rglob("tests") if path.is_dir()],
+    "tests": [str(path) for path in site.rglob("tests/__init__.py")],
     "uncompiled": [str(path) for path in modules if not Path(importlib.util.cache_from_source(path)).exists()],
     "aws": sorted(path.name for path in (site / "botocore/data").iterdir() if path.is_dir()),
     "scripts": sorted(path.name for path in Path(sys.executable).parent.iterdir()),

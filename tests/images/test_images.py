@@ -154,6 +154,6 @@ import json, os
 os.environ.update({ {f"ECOMM_DATABRICKS_{name}": value for name, value in settings.items()} })
 from dbt.cli.main import dbtRunner
 result = dbtRunner().invoke({["--quiet", *arguments]})
-print(json.dumps(str(result.exception)))
+print(json.dumps([str(result.exception), result.success and "macro.dbt.test_unique" in result.result.macros]))
 """
-    assert image.python(source) == "None"
+    assert image.python(source) == ["None", True]
