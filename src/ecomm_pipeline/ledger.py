@@ -207,11 +207,6 @@ class Ledger:
         contents = self._store.get_all(keys)
         return [None if content is None else _parse(content, key) for content, key in zip(contents, keys, strict=True)]
 
-    def latest(self, stage: str, date_: BusinessDate, *, table: str | None = None) -> Record | None:
-        """Read the newest record of a stage and date."""
-        matching = [r for r in self.of_date(date_) if r.stage == stage and r.table == table]
-        return matching[-1] if matching else None
-
     def write_run(self, run: RunRecord) -> None:
         """Write what became of a run under each of its dates."""
         content = run.model_dump_json(indent=1).encode()

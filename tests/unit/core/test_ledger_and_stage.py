@@ -61,6 +61,10 @@ def do(objects, work, *, stage="extractor", dates=None, table=None, through=None
     )
 
 
+def on_record(objects):
+    return Ledger(objects, Layout("shop")).read("extractor", DAY, RUN)
+
+
 def test_a_success_is_on_record_under_its_date_with_its_figures(objects):
     def work(context):
         context.record.rows_out = 12
@@ -91,7 +95,7 @@ def test_a_failure_is_on_record_with_class_cause_and_next_step(objects):
 
     with pytest.raises(NotReconciledError):
         do(objects, work)
-    record = Ledger(objects, Layout("shop")).latest("extractor", DAY)
+    record = on_record(objects)
     assert (record.outcome, record.failure_class) == ("failed", "not_reconciled")
     assert "3 rows" in record.error
     assert record.next_step.startswith("ecomm dlt-trigger")
@@ -100,13 +104,13 @@ def test_a_failure_is_on_record_with_class_cause_and_next_step(objects):
 def test_a_defect_is_on_record_too(objects):
     with pytest.raises(ZeroDivisionError):
         do(objects, lambda _: 1 / 0)
-    assert Ledger(objects, Layout("shop")).latest("extractor", DAY).failure_class == "internal"
+    assert on_record(objects).failure_class == "internal"
 
 
 def test_sigterm_becomes_a_cancelled_record(objects):
     with pytest.raises(CancelledError, match="SIGTERM"):
         do(objects, lambda _: os.kill(os.getpid(), signal.SIGTERM))
-    assert Ledger(objects, Layout("shop")).latest("extractor", DAY).outcome == "cancelled"
+    assert on_record(objects).outcome == "cancelled"
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
@@ -119,7 +123,7 @@ def test_a_second_try_of_a_run_finds_what_the_first_started_remotely(objects):
 
     with pytest.raises(UnavailableError):
         do(objects, first)
-    first_began = Ledger(objects, Layout("shop")).latest("extractor", DAY).started_at
+    first_began = on_record(objects).started_at
     found = []
     record = do(objects, lambda context: found.append((context.previous.outcome, context.record.remote)), later=True)
     assert found == [("failed", {"update_id": "u1"})]
@@ -139,7 +143,7 @@ def test_a_failure_tells_how_to_continue_its_run(objects):
 
 def test_the_ledger_shows_a_stage_while_it_runs(objects):
     def work(context):
-        assert context.ledger.latest("extractor", DAY).outcome == "running"
+        assert context.ledger.read("extractor", DAY, RUN).outcome == "running"
 
     do(objects, work)
 
