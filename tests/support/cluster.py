@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ecomm_pipeline.ledger import Record
+from ecomm_sandbox import databricks_service
 from ecomm_sandbox.sandbox import Sandbox
+from ecomm_sandbox.services import http
 from ecomm_sandbox.state import pick_port
 
 if TYPE_CHECKING:
@@ -302,6 +304,13 @@ class Cluster:
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", []) if entry["Key"].endswith(".json")]
         found = [Record.model_validate_json(s3.get_object(Bucket=bucket, Key=key)["Body"].read()) for key in keys]
         return sorted(found, key=lambda record: record.began_at)
+
+    def updates(self) -> set[str]:
+        """Give the ids of the pipeline's completed updates."""
+        state = self.sandbox.state
+        url = f"http://127.0.0.1:{state.ports['databricks']}/api/2.0/pipelines/{databricks_service.PIPELINE}/updates"
+        found = http("GET", f"{url}?max_results=100", token=state.secrets["databricks-token"])["updates"]
+        return {update["update_id"] for update in found if update["state"] == "COMPLETED"}
 
     def diagnose(self, since: datetime) -> str:
         """Tell what a person would look at: workflows since an instant, their failed pods' logs, events."""

@@ -130,3 +130,36 @@ def week_change(days: dict[date, Day], last: date) -> Fraction | None:
     """Compare the week ending with `last` with the week before, as a ratio; None where there is nothing to compare."""
     before = net_of_week(days, last - timedelta(days=7))
     return ratio(net_of_week(days, last) - before, before)
+
+
+def product_sales(lines: list[Line]) -> dict[tuple[date, str], tuple[int, Decimal, Decimal, Decimal, int]]:
+    """Compute `agg_product_kpi`: units, gross revenue, refunds, net revenue and orders of a day and product."""
+    products: dict[tuple[date, str], tuple[int, Decimal, Decimal, set[str]]] = {}
+    for line in lines:
+        if line.status == "adjusted":
+            continue
+        key, completed = (line.day, line.product_id), line.status == "completed"
+        units, gross, refunds, orders = products.get(key, (0, Decimal(0), Decimal(0), set()))
+        amount = line.quantity * line.unit_price
+        products[key] = (
+            units + (max(line.quantity, 0) if completed else 0),
+            gross + (amount if completed else 0),
+            refunds - (0 if completed else amount),
+            orders | ({line.order_id} if completed else set()),
+        )
+    return {key: (u, g, r, g - r, len(o)) for key, (u, g, r, o) in products.items()}
+
+
+def customer_sales(lines: list[Line]) -> dict[int, tuple[int, Decimal, Decimal, Decimal]]:
+    """Compute `agg_customer_kpi`: orders, gross revenue, refunds and net revenue of each known customer."""
+    customers: dict[int, tuple[set[str], Decimal, Decimal]] = {}
+    for line in lines:
+        if line.customer_id is None or line.status == "adjusted":
+            continue
+        orders, gross, refunds = customers.get(line.customer_id, (set(), Decimal(0), Decimal(0)))
+        amount = line.quantity * line.unit_price
+        if line.status == "completed":
+            customers[line.customer_id] = (orders | {line.order_id}, gross + amount, refunds)
+        else:
+            customers[line.customer_id] = (orders, gross, refunds - amount)
+    return {customer: (len(o), g, r, g - r) for customer, (o, g, r) in customers.items()}

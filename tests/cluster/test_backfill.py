@@ -1,0 +1,26 @@
+"""A week with a hole in it, on Kubernetes."""
+
+from __future__ import annotations
+
+import pytest
+
+from ecomm_pipeline.contract import SOURCE_TABLES
+
+
+@pytest.mark.timeout(600)
+def test_a_backfill_extracts_exactly_the_missing_dates_updates_once_and_is_harmless_twice(
+    cluster, week, good_day, equals_the_computation
+):
+    first, last = week.range
+    before = cluster.updates()
+    run = cluster.submit("wftmpl/backfill", from_=first, to=last, mode="missing").ends("Succeeded", within=400)
+    done = sorted((node.inputs["date"], node.inputs["table"]) for node in run.tries("extractor"))
+    assert done == sorted((date, table) for date in week.dates if date != good_day.date for table in SOURCE_TABLES)
+    assert len(run.tries("dlt-trigger")) == 1
+    assert len(cluster.updates() - before) == 1
+    equals_the_computation(week)
+
+    again = cluster.submit("wftmpl/backfill", from_=first, to=last, mode="missing").ends("Succeeded", within=120)
+    assert again.tries("extractor") == []
+    assert len(cluster.updates() - before) == 1
+    equals_the_computation(week)

@@ -1,0 +1,76 @@
+"""What fails on Kubernetes, and how it comes back."""
+
+from __future__ import annotations
+
+import pytest
+from tests.support.cluster import PIPELINE, wait_until
+
+from ecomm_pipeline.errors import FAILURE_CLASSES
+
+RETRIES = 2
+"""The chart's retry.limit."""
+NO_COMPUTE = "[INSUFFICIENT_CAPACITY] There is no compute."
+
+
+@pytest.mark.timeout(500)
+def test_a_failing_step_is_retried_as_its_class_says_and_argo_retry_does_only_what_failed_and_what_follows(
+    cluster, shop, equals_the_computation
+):
+    days = shop(1, 1)
+    [date] = days.dates
+    cluster.sandbox.fault("databricks", "update_fails", message=NO_COMPUTE)
+    try:
+        run = cluster.submit(f"cronwf/{PIPELINE}", date=date, trigger="manual").ends("Failed", within=240)
+    finally:
+        cluster.sandbox.clear_faults("databricks")
+    [record] = [record for record in run.records(date) if record.stage == "dlt-trigger"]
+    failure = FAILURE_CLASSES[record.failure_class or ""]
+    assert failure.name == "unavailable"
+    failed = run.tries("dlt-trigger")
+    assert [node.exit_code for node in failed] == [failure.exit_code] * (1 + RETRIES if failure.retry else 1)
+    extracted = {node.id: node.finished for node in run.tries("extractor")}
+    assert len(run.tries("dbt-runner")) == 0
+
+    run.retry()
+    wait_until("the retry begins", lambda: run.phase not in ("Failed", "Error"), 30)
+    run.ends("Succeeded", within=240)
+    assert {node.id: node.finished for node in run.tries("extractor")} == extracted
+    assert [node.phase for node in run.tries("dlt-trigger")][-1] == "Succeeded"
+    assert {record.outcome for record in run.records(date)} == {"succeeded"}
+    equals_the_computation(days)
+
+
+@pytest.mark.timeout(500)
+def test_a_run_survives_the_loss_of_a_pod_in_mid_stage_with_one_update_and_the_same_result(
+    cluster, shop, equals_the_computation
+):
+    days = shop(2, 1)
+    [date] = days.dates
+    before = cluster.updates()
+    faults = cluster.sandbox
+
+    faults.fault("postgres", "delay", delay=3)
+    run = cluster.submit(f"cronwf/{PIPELINE}", date=date, trigger="manual")
+    run.delete_pod(run.running_pod("extractor", table="orders"))
+    faults.clear_faults("postgres")
+
+    faults.fault("databricks", "flow_slow", seconds=20, dataset="silver.fact_orders", times=1)
+    lost = run.running_pod("dlt-trigger", within=200)
+    wait_until("the ledger has the update's id", lambda: update_id(run, date), 60)
+    run.delete_pod(lost, "--grace-period=0", "--force")  # as when a machine dies: nobody stops the update
+
+    faults.fault("databricks", "statement_slow", seconds=20, matches="agg_sales_kpi", times=1)
+    run.delete_pod(run.running_pod("dbt-runner", within=200))
+    faults.clear_faults("databricks")
+
+    run.ends("Succeeded", within=240)
+    for template, inputs in (("extractor", {"table": "orders"}), ("dlt-trigger", {}), ("dbt-runner", {})):
+        tries = run.tries(template, **inputs)
+        assert len(tries) == 2, f"{template}: {tries}"
+        assert tries[-1].phase == "Succeeded"
+    assert len(cluster.updates() - before) == 1
+    equals_the_computation(days)
+
+
+def update_id(run, date):
+    return next((record.remote.get("update_id") for record in run.records(date) if record.stage == "dlt-trigger"), None)

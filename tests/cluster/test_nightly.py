@@ -1,0 +1,101 @@
+"""A business date on Kubernetes: started by a person, by the clock, and by two at once."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from tests.support.cluster import PIPELINE, RELEASE, Run, wait_until
+from tests.support.invoices import ZONE
+from tests.support.kpis import expected_kpis
+
+from ecomm_pipeline.contract import SOURCE_TABLES
+
+TZ = ZoneInfo(ZONE)
+LEAD = timedelta(seconds=20)
+"""What the release needs to be upgraded and the controller to hear of it."""
+
+
+@pytest.fixture
+def next_minute(cluster):
+    """Move the schedule to the next minute; give that instant. No run begins by the clock otherwise."""
+    at = (datetime.now(TZ) + LEAD).replace(second=0, microsecond=0) + timedelta(minutes=1)
+    upgrade = ["upgrade", RELEASE, f"helm/{RELEASE}", "--reuse-values"]
+    cluster.helm(
+        *upgrade,
+        "--set",
+        "schedule.suspend=false",
+        "--set-json",
+        f"schedule.cron={json.dumps([f'{at.minute} {at.hour} * * *'])}",
+    )
+    yield at
+    cluster.helm(*upgrade, "--set", "schedule.suspend=true")
+
+
+@pytest.mark.timeout(240)
+def test_the_cron_workflow_begins_by_itself_with_the_day_that_ended_in_the_business_zone(
+    cluster, submitted, next_minute
+):
+    business_date = str((next_minute - timedelta(days=1)).date())
+
+    def begun() -> Run | None:
+        found = cluster.workflows(**{"workflows.argoproj.io/cron-workflow": PIPELINE, "trigger": "cron"})
+        return found[-1] if found else None
+
+    run = wait_until("the CronWorkflow begins", begun, 100)
+    run.until("every table is extracted", lambda run: len(extracted(run)) == len(SOURCE_TABLES), 120)
+    run.stop()
+    metadata = run.get()["metadata"]
+    assert metadata["labels"]["date"] == business_date
+    instant = datetime.fromisoformat(metadata["annotations"]["workflows.argoproj.io/scheduled-time"])
+    assert instant == next_minute
+    records = {record.table: record for record in run.records(business_date) if record.stage == "extractor"}
+    assert set(records) == set(SOURCE_TABLES)
+    assert {record.trigger for record in records.values()} == {"cron"}
+    run.ends("Failed", within=120)
+
+
+def extracted(run):
+    return [node for node in run.tries("extractor") if node.phase == "Succeeded"]
+
+
+@pytest.mark.timeout(600)
+def test_a_second_run_of_a_date_waits_for_the_first(cluster, submitted):
+    second = cluster.submit(f"cronwf/{PIPELINE}", date=submitted.date, trigger="manual")
+    try:
+        wait_until("the second waits for a lock", lambda: "Mutex" in message(second), 60)
+        assert second.tries("extractor") == []
+        submitted.ends_green()
+        second.until("its first pod begins", lambda run: run.tries("extractor"), 60)
+        first_ended = datetime.fromisoformat(submitted.run.get()["status"]["finishedAt"])
+        began = [node.started for node in second.tries("extractor")]
+        assert min(began) >= first_ended
+    finally:
+        second.stop()
+    second.ends("Failed", within=120)
+
+
+def message(run):
+    return (run.get().get("status") or {}).get("message", "")
+
+
+@pytest.mark.timeout(600)
+def test_a_submitted_date_ends_green_and_its_kpi_tables_equal_the_independent_computation(cluster, good_day):
+    assert good_day.kpis == expected_kpis(good_day.days)
+    records = good_day.run.records(good_day.date)
+    assert {record.outcome for record in records} == {"succeeded"}
+    assert {record.trigger for record in records} == {"manual"}
+    assert good_day.run.get()["metadata"]["labels"]["date"] == good_day.date
+
+
+def test_only_pods_that_pass_the_restricted_standard_are_let_in(cluster):
+    labels = cluster.json("get", "namespace", "ecomm")["metadata"]["labels"]
+    assert labels["pod-security.kubernetes.io/enforce"] == "restricted"
+    image = "ecomm-data-pipeline/extractor:0.1.0"
+    refused = cluster.run(
+        "kubectl", "-n", "ecomm", "run", "careless", f"--image={image}", "--dry-run=server", code=None
+    )
+    assert refused.returncode != 0
+    assert 'violates PodSecurity "restricted' in refused.stderr
