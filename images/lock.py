@@ -19,21 +19,33 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["lock", "main", "stages"]
+if TYPE_CHECKING:
+    from collections.abc import Collection
+
+__all__ = ["layers", "lock", "main", "stages"]
 
 IMAGES = Path(__file__).parent
 PROJECT = IMAGES.parent
 _HEADER = "# Written by `python images/lock.py` from uv.lock: do not edit.\n"
-_SHARED = "databricks-sdk"
-"""A stage that needs it gets the layer of the stages that call Databricks."""
 _SMALLEST = "dlt-trigger"
-"""The stage that needs nothing beyond that layer."""
+"""The stage that needs nothing beyond the layer of those that call Databricks."""
 
 
 def stages() -> list[str]:
     """Give the stages that have an image: the folders with requirements of their own."""
     return sorted(path.parent.name for path in IMAGES.glob("*/requirements.txt"))
+
+
+def layers(stage: str) -> list[Path]:
+    """Give the requirements of an image's layers, in order: images/Dockerfile says what a stage shares."""
+    shared = re.search(rf"^FROM (\w+) AS shared-{stage}$", (IMAGES / "Dockerfile").read_text(), re.MULTILINE)
+    if not shared:
+        print(f"error: images/Dockerfile has no line FROM … AS shared-{stage}", file=sys.stderr)
+        sys.exit(78)
+    names = ["common"] if shared[1] == "tools" else ["common", shared[1]]
+    return [*(IMAGES / f"layers/{name}.txt" for name in names), IMAGES / stage / "requirements.txt"]
 
 
 def lock() -> dict[Path, str]:
@@ -42,8 +54,9 @@ def lock() -> dict[Path, str]:
     databricks = _without(_export(_SMALLEST), common)
     texts = {IMAGES / "layers/common.txt": common, IMAGES / "layers/databricks.txt": databricks}
     for stage in stages():
-        below = common | databricks if _SHARED in _names(everything := _export(stage)) else common
-        texts[IMAGES / stage / "requirements.txt"] = _without(everything, below)
+        *below, own = layers(stage)
+        shared = {requirement for layer in below for requirement in texts[layer]}
+        texts[own] = _without(_export(stage), shared)
     return {path: _HEADER + "".join(requirements.values()) for path, requirements in texts.items()}
 
 
@@ -56,12 +69,8 @@ def _export(*extras: str) -> dict[str, str]:
     return {text.partition(" \\")[0]: text for text in requirements}
 
 
-def _without(requirements: dict[str, str], below: dict[str, str]) -> dict[str, str]:
+def _without(requirements: dict[str, str], below: Collection[str]) -> dict[str, str]:
     return {requirement: text for requirement, text in requirements.items() if requirement not in below}
-
-
-def _names(requirements: dict[str, str]) -> set[str]:
-    return {requirement.partition("==")[0] for requirement in requirements}
 
 
 def _resolve_tools() -> None:

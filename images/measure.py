@@ -1,6 +1,6 @@
-"""Measure the images and write docs/images.md's tables: `python images/measure.py`, after `images/build`.
+"""Measure the images and write the tables of docs/images.md: `python -m images.measure`, after `images/build`.
 
-Sizes are bytes on disk above the base. Times are of a new container, best of several: the first run is there too, since a
+Sizes are bytes on disk above the base. Times are of a new container: the best of several runs, and the first, since a
 node that just loaded an image reads it from disk.
 """  # noqa: INP001 (a script)
 
@@ -9,11 +9,8 @@ from __future__ import annotations
 import json
 import runpy
 import subprocess
-import sys
-from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-sys.path[:0] = [str(Path(__file__).parents[1])]
 from images.lock import PROJECT, stages
 
 if TYPE_CHECKING:
@@ -24,6 +21,9 @@ BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
 LAYERS = ("common", "databricks", "own", "ours")
 """The Dockerfile's last layers with files, without the skeleton and the SBOM, which are some kilobytes."""
 
+ARGUMENTS = {"extractor": ["--table=orders", "--date=2026-01-02"], "exporter": []}
+"""Of the stages that take other arguments than a date. Without settings each ends when it has loaded what it needs."""
+
 PROBE = """
 import json, resource, subprocess, sys, time
 def once(arguments):
@@ -31,10 +31,10 @@ def once(arguments):
     subprocess.run(["ecomm", *arguments], capture_output=True)
     wall, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
     return wall, after.ru_utime + after.ru_stime - cpu.ru_utime - cpu.ru_stime
-def probe(*arguments):
+def probe(arguments):
     runs = [once(arguments) for _ in range(7)]
-    return {"first": runs[0][0], "best": min(wall for wall, _ in runs), "cpu": min(cpu for _, cpu in runs)}
-print(json.dumps({"help": probe(STAGE, "--help"), "loaded": probe(STAGE, "--date=2026-01-02", *TABLE)}))
+    return dict(first=runs[0][0], best=min(wall for wall, _ in runs), cpu=min(cpu for _, cpu in runs))
+print(json.dumps(dict(help=probe({help}), loaded=probe({loaded}))))
 """
 
 
@@ -60,8 +60,7 @@ def measure(stage: str, version: str) -> Measured:
     above = inspected["Size"] - int(docker("image", "inspect", "-f", "{{.Size}}", base))
     history = docker("history", "--no-trunc", "--human=false", "--format={{.Size}} {{.CreatedBy}}", image)
     copies = [int(line.split()[0]) for line in reversed(history.splitlines()) if "COPY" in line][-len(LAYERS) - 1 : -1]
-    table = ["--table=orders"] if stage == "extractor" else []
-    probe = PROBE.replace("STAGE", repr(stage)).replace("*TABLE", "".join(f"{option!r}, " for option in table))
+    probe = PROBE.format(help=[stage, "--help"], loaded=[stage, *ARGUMENTS.get(stage, ["--date=2026-01-02"])])
     times = json.loads(docker("run", "--rm", "-i", "--network=none", "--entrypoint=python", image, "-", text=probe))
     return Measured(stage, above / 1e6, dict(zip(LAYERS, (size / 1e6 for size in copies), strict=True)), times)
 
@@ -77,7 +76,7 @@ def tables(measured: list[Measured], base: str) -> Iterator[str]:
     once = {layer: max(image.layers[layer] for image in measured) for layer in ("common", "databricks", "ours")}
     own = sum(image.layers["own"] for image in measured)
     yield (
-        f"| all five on one node | **{sum(once.values()) + own:.0f}** | "
+        f"| all on one node | **{sum(once.values()) + own:.0f}** | "
         + " | ".join(f"{size:.1f}" for size in (once["common"], once["databricks"], own, once["ours"]))
         + " |"
     )

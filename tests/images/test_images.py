@@ -1,11 +1,11 @@
-"""The five images: what is in them, what is not, and that each runs locked down and without a network."""
+"""The images: what is in them, what is not, and that each runs locked down and without a network."""
 
 from __future__ import annotations
 
 import re
 
 import pytest
-from images.lock import IMAGES
+from images.lock import layers
 
 from ecomm_pipeline import __version__
 from ecomm_pipeline.errors import FAILURE_CLASSES
@@ -13,13 +13,16 @@ from ecomm_pipeline.errors import FAILURE_CLASSES
 TARGET_MB = 90
 """Above the base, for each but dbt-runner: dbt's connector brings pyarrow and pandas."""
 
+ARGUMENTS = {"extractor": ["--table=orders", "--date=2026-01-02"], "exporter": []}
+"""Of the stages that take other arguments than a date."""
+
 
 def canonical(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def locked(*files: str) -> set[str]:
-    return set().union(*(re.findall(r"^([a-z0-9-]+)==", (IMAGES / file).read_text(), re.MULTILINE) for file in files))
+def locked(stage: str) -> set[str]:
+    return {name for path in layers(stage) for name in re.findall(r"^([a-z0-9-]+)==", path.read_text(), re.MULTILINE)}
 
 
 def test_the_command_is_ready_without_a_network_and_on_a_read_only_root(image):
@@ -30,8 +33,7 @@ def test_the_command_is_ready_without_a_network_and_on_a_read_only_root(image):
 
 def test_without_settings_the_stage_itself_says_what_is_missing(image):
     """It has loaded its own modules by then."""
-    table = ["--table=orders"] if image.stage == "extractor" else []
-    run = image.run(image.stage, "--date=2026-01-02", *table)
+    run = image.run(image.stage, *ARGUMENTS.get(image.stage, ["--date=2026-01-02"]))
     assert run.returncode == FAILURE_CLASSES["configuration"].exit_code
     assert "ECOMM_STORE_BUCKET" in run.stderr
 
@@ -49,6 +51,7 @@ def test_the_client_libraries_load(image):
         "dbt-runner": ["databricks.sdk", "dbt.cli.main", "dbt.adapters.databricks"],
         "tableau-refresher": ["databricks.sdk", "tableauserverclient", "yaml"],
         "reconciler": ["databricks.sdk", "psycopg2"],
+        "exporter": ["prometheus_client"],
     }[image.stage]
     stage = f"ecomm_pipeline.{image.stage.replace('-', '_')}.run"
     names = [*modules, stage]
@@ -80,9 +83,7 @@ def test_its_own_files_are_not_writable_even_on_a_root_that_is(image):
 
 
 def test_it_has_the_packages_of_its_stage_only(image, inside):
-    own = locked("layers/common.txt", f"{image.stage}/requirements.txt")
-    if image.stage != "extractor":
-        own |= locked("layers/databricks.txt")
+    own = locked(image.stage)
     packages = {canonical(name) for name in inside["packages"]}
     assert packages <= own | {"ecomm-data-pipeline"}
     assert own - packages <= {"colorama"}, "only what the lock marks as not for Linux is left out"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 import yaml
-from images.lock import IMAGES, PROJECT, main, stages
+from images.lock import IMAGES, PROJECT, layers, main, stages
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,12 +26,7 @@ def requirements(path: Path) -> set[str]:
 
 
 def installed(stage: str) -> set[str]:
-    """The packages of an image, by the layers that the Dockerfile gives it."""
-    shared = re.search(rf"^FROM (\w+) AS shared-{stage}$", DOCKERFILE, re.MULTILINE)
-    assert shared, f"images/Dockerfile has no line FROM … AS shared-{stage}"
-    layers = ["common"] if shared[1] == "tools" else ["common", shared[1]]
-    files = [IMAGES / f"layers/{layer}.txt" for layer in layers]
-    return set().union(*map(requirements, [*files, IMAGES / stage / "requirements.txt"]))
+    return set().union(*map(requirements, layers(stage)))
 
 
 def direct(stage: str) -> set[str]:

@@ -23,7 +23,7 @@ def workflow_images() -> set[str]:
 
 
 def test_it_builds_the_images_that_the_workflows_run():
-    assert set(ARTIFACTS) == workflow_images()
+    assert workflow_images() <= set(ARTIFACTS)
 
 
 def test_it_builds_each_image_as_make_does():
