@@ -88,7 +88,11 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "failure-classes.md": failures_page, "../helm/ecomm-data-pipeline/README.md": readme}
+PAGES = {
+    "settings.md": settings_page,
+    "failure-classes.md": failures_page,
+    "../helm/ecomm-data-pipeline/README.md": readme,
+}
 
 
 def main() -> int:

@@ -219,6 +219,16 @@ def test_the_schedule():
     )
 
 
+def test_what_watches_the_nights_knows_when_they_begin_and_when_dbt_may():
+    plain = settings(render())
+    assert (plain["ECOMM_NIGHTLY_STARTS"], plain["ECOMM_NIGHTLY_GATE"]) == ("01:00", "05:00")
+    other = settings(render(schedule={"cron": ["30 22 * * *"], "notBefore": "now"}))
+    assert other["ECOMM_NIGHTLY_STARTS"] == "22:30"
+    assert "ECOMM_NIGHTLY_GATE" not in other
+    assert "ECOMM_NIGHTLY_STARTS" not in settings(render("suspended")), "its schedule is in another zone"
+    assert settings(render(settings={"ECOMM_NIGHTLY_STARTS": "02:00"}))["ECOMM_NIGHTLY_STARTS"] == "02:00"
+
+
 def test_when_dbt_may_begin():
     workflow = of_kind(render("suspended"), "WorkflowTemplate")["batch-ecomm-pipeline"]
     values = {one["name"]: one.get("value") for one in workflow["spec"]["arguments"]["parameters"]}

@@ -39,6 +39,19 @@ reconciler: [postgres, s3, databricks]
 {{- end -}}
 {{- end }}
 
+{{/* When a night begins and when dbt may, as settings: what watches the nights has to know. */}}
+{{- define "ecomm.nightly" -}}
+{{- $schedule := .Values.schedule -}}
+{{- if ne $schedule.notBefore "now" }}
+ECOMM_NIGHTLY_GATE: {{ $schedule.notBefore | quote }}
+{{- end }}
+{{- $start := regexFindAll "^[0-9]{1,2} [0-9]{1,2} " (first $schedule.cron) 1 }}
+{{- if and $start (has $schedule.timezone (list "" .Values.timezone)) }}
+{{- $fields := splitList " " (first $start) }}
+ECOMM_NIGHTLY_STARTS: {{ printf "%02d:%02d" (atoi (index $fields 1)) (atoi (index $fields 0)) | quote }}
+{{- end }}
+{{- end }}
+
 {{/* A value of the ConfigMap: numbers as they are written, not as 9e+06. */}}
 {{- define "ecomm.text" -}}
 {{- if kindIs "string" . }}{{ . }}{{ else }}{{ toJson . }}{{ end -}}
