@@ -11,6 +11,7 @@ from concurrent.futures import Future, wait
 from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from importlib import import_module
 from importlib.util import find_spec
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
@@ -67,6 +68,9 @@ def check(
     """
     chosen, left_out = choose(names, environment, installed)
     how = _How(load, clock, limit, write)
+    for library in dict.fromkeys(DEPENDENCIES[name].library for name in chosen):
+        if installed(library):
+            import_module(library)  # here: threads that import a package of circles at once lock each other out
     asked = {name: _start(name, how) for name in chosen}
     wait(asked.values(), limit)
     results = {name: _result(name, answer, limit) for name, answer in asked.items()}
