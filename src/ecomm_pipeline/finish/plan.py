@@ -15,9 +15,10 @@ if TYPE_CHECKING:
 
     from ecomm_pipeline.dates import DateRange
 
-__all__ = ["class_of_message", "close", "end_of", "first_failure", "outcome_of", "read_failures"]
+__all__ = ["class_of_message", "close", "end_of", "first_failure", "outcome_of", "read_failures", "telling"]
 
 _SUCCEEDED: Final = "Succeeded"
+_STOPPED: Final = re.compile(r"strategy:? '?(Stop|Terminate)")
 _EXIT_CODE: Final = re.compile(r"exit code (-?\d+)")
 _FOLLOWS: Final = re.compile(r"child '.*' (failed|errored)|No more retries left|.* failed$")
 """Messages of nodes that failed only because one below them did."""
@@ -77,8 +78,7 @@ def outcome_of(status: str, failures: Iterable[RunFailure]) -> Outcome:
     """Give the outcome that a workflow's status stands for; one that somebody stopped was cancelled."""
     if status == _SUCCEEDED:
         return "succeeded"
-    stopped = any(class_of_message(failure.message) == "cancelled" for failure in failures)
-    return "cancelled" if stopped else "failed"
+    return "cancelled" if any(_STOPPED.search(failure.message) for failure in failures) else "failed"
 
 
 def close(record: Record, failures: Sequence[RunFailure], now: datetime) -> Record:
@@ -104,7 +104,7 @@ def first_failure(records: Iterable[Record]) -> Record | None:
 
 def class_of_message(message: str) -> str:
     """Give the failure class of a node that Argo describes so; `lost` when it does not tell more."""
-    if re.search(r"strategy:? '?(Stop|Terminate)", message):
+    if _STOPPED.search(message):
         return "cancelled"
     if "deadline" in message or "Max duration limit exceeded" in message:
         return "timed_out"
@@ -114,11 +114,16 @@ def class_of_message(message: str) -> str:
     return next((row.name for row in FAILURE_CLASSES.values() if row.exit_code == int(match[1])), "internal")
 
 
+def telling(failures: Iterable[RunFailure]) -> list[RunFailure]:
+    """Give the nodes that say why, in the order in which they failed: not those that failed of one below them."""
+    said = [node for node in failures if node.message and not _FOLLOWS.fullmatch(node.message)]
+    return sorted(said, key=lambda node: (node.ended_at is None, node.ended_at))
+
+
 def _failure_of(record: Record, failures: Sequence[RunFailure]) -> RunFailure | None:
-    """Find the failed node of a stage: the one that tells most, and of several tries the last."""
-    nodes = [node for node in failures if node.template == record.stage and (record.part or "") in node.step]
-    telling = [node for node in nodes if node.message and not _FOLLOWS.fullmatch(node.message)]
-    return max(telling or nodes, key=lambda node: (node.ended_at is not None, node.ended_at), default=None)
+    """Find the failed node of a stage: of several tries the last."""
+    nodes = [node for node in telling(failures) if node.template == record.stage and (record.part or "") in node.step]
+    return nodes[-1] if nodes else None
 
 
 def _next_step(name: str, message: str) -> str:

@@ -54,7 +54,7 @@ def _explain(run: RunRecord, records: list[Record]) -> None:
         run.failure_class, run.next_step = failed.failure_class, failed.next_step
         run.error = f"{failed.step}: {failed.error}"
         return
-    told = next((failure for failure in run.failures if failure.message), None)
+    told = next(iter(plan.telling(run.failures)), None)
     run.failure_class = plan.class_of_message(told.message if told else "")
     run.error = f"{told.step}: {told.message}" if told else "no stage and no node tells why"
     run.next_step = f"argo get {run.workflow}"

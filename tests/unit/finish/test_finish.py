@@ -148,7 +148,7 @@ def test_a_run_failed_of_the_stage_that_failed_first(run):
 
 
 def test_a_run_whose_pods_never_began_says_what_argo_says(run):
-    record = run.finish("Error", ("extractor(0:orders)", "ImagePullBackOff"))
+    record = run.finish("Error", ("extractor", "No more retries left"), ("extractor(0:orders)", "ImagePullBackOff"))
     assert (record.failure_class, record.error) == ("lost", "extractor(0:orders): ImagePullBackOff")
     assert record.next_step == "argo get batch-ecomm-pipeline-1"
     assert run.finish("Error", later=9).error == "no stage and no node tells why"
@@ -185,6 +185,8 @@ def test_a_workflow_that_somebody_stopped_was_cancelled():
     stopped = read_failures('[{"displayName": "gate", "message": "workflow shutdown with strategy: Stop"}]')
     assert outcome_of("Failed", stopped) == "cancelled"
     assert outcome_of("Failed", []) == "failed"
+    deleted = read_failures('[{"displayName": "gate(0)", "message": "main: Error (exit code 143)"}]')
+    assert outcome_of("Failed", deleted) == "failed"
 
 
 @pytest.mark.parametrize("text", ["", "null", '"null"', "[]", '"[]"'])
