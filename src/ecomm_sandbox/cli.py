@@ -177,6 +177,27 @@ def fault(
 
 
 @app.command()
+def messages(
+    home: HomeOption = _HOME,
+    *,
+    json_: Annotated[bool, typer.Option("--json", help="Write JSON, with open incidents and all tickets.")] = False,
+    clear: Annotated[bool, typer.Option("--clear", help="Forget all of it.")] = False,
+) -> None:
+    """List what Slack, PagerDuty and Jira were told, oldest first."""
+    sandbox = _sandbox(home)
+    if clear:
+        sandbox.clear_messages()
+        return
+    found = sandbox.messages()
+    if json_:
+        typer.echo(json.dumps(found, indent=1))
+        return
+    for one in found["messages"]:
+        typer.echo(f"{one['at']}  {one['service']:<10}{one['what']:<12}{one['to']}")
+        typer.echo("".join(f"    {line}\n" for line in one["text"].splitlines()), nl=False)
+
+
+@app.command()
 def demo(
     *,
     data: Annotated[Path | None, typer.Option(help="Folder of Online Retail day files.", show_default=False)] = None,

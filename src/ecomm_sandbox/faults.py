@@ -72,6 +72,12 @@ CATALOGUE: Final[dict[str, dict[str, Kind]]] = {
         "queued": Kind("a refresh is answered 409093, as when one is queued already"),
         "lost": Kind("a refresh is queued, but answered 500"),
     },
+    "sinks": {
+        "drop": Kind("messages get no answer: the connection is closed"),
+        "unavailable": Kind("messages get HTTP 503"),
+        "busy": Kind("messages get HTTP 429 and Retry-After"),
+        "credentials": Kind("webhooks, keys and tokens are revoked: messages get HTTP 403"),
+    },
 }
 """Kinds of fault by service. Databricks tells its own (`GET /sandbox/faults`)."""
 

@@ -44,16 +44,23 @@ _TABLEAU = PythonService(
     health="/sandbox/health",
     secrets=("tableau-token",),
 )
+_SINKS = PythonService(
+    "sinks",
+    ("sinks",),
+    lambda home, _state: ["ecomm_sandbox.sinks", str(home.folder)],
+    health="/sandbox/health",
+    secrets=("sinks-token",),
+)
 
 
-_EXPOSED = ("proxy", "databricks", "tableau")
+_EXPOSED = ("proxy", "databricks", "tableau", "sinks")
 """Services that clients connect to; Postgres and S3 stand behind the proxy."""
 _LOOK_EVERY = 2.0
 
 
 def services() -> tuple[Service, ...]:
     """Give every service, in the order in which they are listed."""
-    return (postgres.PostgresService(), s3.S3Service(), _PROXY, databricks.DatabricksService(), _TABLEAU)
+    return (postgres.PostgresService(), s3.S3Service(), _PROXY, databricks.DatabricksService(), _TABLEAU, _SINKS)
 
 
 def _silent(_name: str, _what: str) -> None:
@@ -219,6 +226,18 @@ class Sandbox:
     def query(self, statement: str) -> list[list[Any]]:
         """Give the rows of a SQL statement on the warehouse, values as strings."""
         return databricks.query(self.state, statement)
+
+    def messages(self) -> dict[str, Any]:
+        """Give what the sinks took (`messages`), and the `incidents` and `tickets` that there are."""
+        found: dict[str, Any] = http("GET", self._sinks_url())
+        return found
+
+    def clear_messages(self) -> None:
+        """Forget what the sinks took, with all incidents and tickets."""
+        http("DELETE", self._sinks_url())
+
+    def _sinks_url(self) -> str:
+        return self._faults_url("sinks").replace("/faults", "/messages")
 
     def reset_lakehouse(self) -> None:
         """Drop all tables of the lakehouse, and what the pipeline remembers of files. No update may be running."""

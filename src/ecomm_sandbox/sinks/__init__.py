@@ -1,0 +1,1 @@
+"""Where alerts go: Slack, PagerDuty and Jira, as far as Alertmanager calls them."""
