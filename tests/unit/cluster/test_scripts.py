@@ -19,7 +19,7 @@ SCRIPTS = sorted(
     if path.is_file() and path.read_bytes().startswith(b"#!") and path.name != "lib.sh"
 )
 VERSIONS = dict(re.findall(r"^([A-Z]+)=(\S+)$", (CLUSTER / "versions").read_text(), re.MULTILINE))
-GO_MOD = (CLUSTER / "offline/go/go.mod").read_text()
+GO_MOD = "".join(path.read_text() for path in sorted((CLUSTER / "offline/go").rglob("go.mod")))
 
 
 def run(script: str, *arguments: str, cache: Path, **environment: str) -> subprocess.CompletedProcess[str]:
