@@ -275,7 +275,7 @@ def test_the_steps_that_can_be_sized_are_those_that_there_are():
     assert set(SCHEMA["properties"]["stages"]["properties"]) == {
         step["name"] for _, step in steps(list(packed().values()))
     }
-    assert sorted(SCHEMA["properties"]["images"]["properties"]) == STAGES
+    assert sorted(SCHEMA["properties"]["images"]["properties"]) == sorted([*STAGES, "exporter"])
 
 
 def test_the_external_secret_of_the_example_is_what_its_scenario_names():

@@ -27,6 +27,7 @@ dlt-trigger: [s3, databricks]
 dbt-runner: [s3, databricks]
 tableau-refresher: [s3, databricks, tableau]
 reconciler: [postgres, s3, databricks]
+exporter: [s3]
 {{- end }}
 
 {{/* The port of a URL or of a host. */}}
