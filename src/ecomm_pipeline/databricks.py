@@ -148,7 +148,7 @@ def _translate(error: Exception, what: str) -> EcommError | None:  # noqa: PLR09
     from databricks.sdk.errors.base import DatabricksError
     from requests import RequestException
 
-    text = " ".join(str(error).split())[:_EXCERPT]
+    text = " ".join(str(error).split()).partition(" Config: host=")[0][:_EXCERPT]  # the SDK appends its settings
     message = f"Databricks, {what}: {text}"
     if isinstance(error, errors.Unauthenticated | errors.PermissionDenied):
         return CredentialsError(message, next_step="check the token or the service principal, and its grants")

@@ -81,6 +81,8 @@ SLOW: Final = 3
 class Kind:
     """A kind of finding. `own` is whether it can be a cause by itself; else it may be the effect of one before it.
 
+    `unless_broken`: it can, but where a service or a stage before it broke it is the effect of that.
+
     `failure_class` decides the exit code, and priority and runbook page where they are not named here; None where the
     evidence brings its own.
     """
@@ -88,6 +90,7 @@ class Kind:
     name: str
     failure_class: str | None
     own: bool = True
+    unless_broken: bool = False
     priority: Priority | None = None
     runbook: str = ""
 
@@ -101,15 +104,15 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("stage_lost", "lost"),
         Kind("stage_missing", "lost", own=False),
         Kind("stage_slow", "timed_out", priority="P3", runbook="stage-slow"),
-        Kind("extract_missing", "bad_data", priority="P1", runbook="extract-missing"),
+        Kind("extract_missing", "bad_data", unless_broken=True, priority="P1", runbook="extract-missing"),
         Kind("extract_damaged", "bad_data", runbook="not-reconciled"),
         Kind("extract_empty", "bad_data", runbook="extract-empty"),
         Kind("extract_small", "bad_data", priority="P3", runbook="extract-empty"),
-        Kind("extract_differs", "not_reconciled"),
+        Kind("extract_differs", "not_reconciled", unless_broken=True),
         Kind("schema_drift", "bad_data", priority="P3", runbook="schema-drift"),
         Kind("tables_missing", "bad_data", own=False, priority="P1", runbook="gold-missing"),
-        Kind("bronze_differs", "not_reconciled"),
-        Kind("silver_differs", "not_reconciled", runbook="rows-dropped"),
+        Kind("bronze_differs", "not_reconciled", unless_broken=True),
+        Kind("silver_differs", "not_reconciled", unless_broken=True, runbook="rows-dropped"),
         Kind("rows_quarantined", "bad_data", runbook="rows-dropped"),
         Kind("gold_missing", "not_reconciled", own=False, priority="P1", runbook="gold-missing"),
         Kind("gold_differs", "not_reconciled", own=False),
@@ -280,16 +283,29 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Tell the cause from its effects.
 
-    The cause is the first finding that can be one; where there is none, the first. What comes behind it and cannot be
-    a cause by itself follows from it; the rest is wrong on its own.
+    The cause is the first finding that can be one; where there is none, the first. What comes behind it and is no cause
+    of its own follows from it; the rest is wrong by itself.
     """
     found = list(findings(evidence))
     notes = [one for one in found if one.priority == "P3"]
     wrong = [one for one in found if one.priority != "P3"]
     cause = next((one for one in wrong if one.own), wrong[0] if wrong else None)
     rest = [one for one in wrong if one is not cause]
-    follows = [one for one in rest if not one.own]
-    return Diagnosis(evidence, cause, follows, [one for one in rest if one.own], notes)
+    follows = [one for one in rest if cause and _follows(one, cause)]
+    return Diagnosis(evidence, cause, follows, [one for one in rest if one not in follows], notes)
+
+
+_BROKEN: Final = frozenset({"unreachable", "stage_failed", "stage_lost", "nightly_not_started"})
+"""Kinds after which nothing behind them was done."""
+
+
+def _follows(finding: Finding, cause: Finding) -> bool:
+    """Tell whether a finding is the effect of the cause, or the same thing seen at another place."""
+    if not finding.own:
+        return True
+    if cause.kind == "unreachable" and finding.kind in _BROKEN:
+        return finding.failure_class == cause.failure_class
+    return cause.kind in _BROKEN and KINDS[finding.kind].unless_broken and finding.section >= cause.section
 
 
 # --- what is wrong, along the chain -----------------------------------------------------------------------------------
@@ -332,7 +348,7 @@ def _services(evidence: Evidence) -> Iterator[Finding]:
         error = evidence.down.get(name)
         if error is None:
             continue
-        first = _unfinished(evidence, section)
+        command = "ecomm check" if complete else repair(_unfinished(evidence, section), evidence.date)
         yield _make(
             evidence,
             section,
@@ -341,7 +357,7 @@ def _services(evidence: Evidence) -> Iterator[Finding]:
             failure_class=error.failure.name,
             since=_first_failure(evidence, section) or evidence.now,
             do_first=error.next_step,
-            command="ecomm check" if complete else repair(first, evidence.date),
+            command=f"ecomm doctor {evidence.date}" if name == "s3" else command,  # without the ledger nobody knows
         )
 
 
@@ -381,34 +397,52 @@ def _stages(evidence: Evidence) -> Iterator[Finding]:
         return
     for stage, section in STAGES.items():
         records = evidence.of_stage(stage)
+        yield from _bad_ends(evidence, records, section)
         for record in records:
-            yield from _bad_end(evidence, record, section)
             yield from _slow(evidence, record, section)
         if not records and _is_due(evidence, stage):
             yield _make(evidence, section, "stage_missing", f"{stage} has not run", since=_end_before(evidence, stage))
 
 
-def _bad_end(evidence: Evidence, record: Record, section: Section) -> Iterator[Finding]:
-    name = f"{record.stage}{f' of {record.table}' if record.table else ''}"
-    tables = (record.table,) if record.table else ()
-    if evidence.is_lost(record):
-        told = f"; {evidence.update}" if record.stage == "dlt-trigger" and evidence.update else ""
-        limit = _span(evidence.limits[record.stage])
-        text = f"{name} says that it runs, for longer than it may ({limit}): it was killed, or it hangs{told}"
-        yield _make(evidence, section, "stage_lost", text, since=record.began_at, tables=tables)
-    elif record.outcome in ("failed", "cancelled"):
-        told = f" ({evidence.update})" if record.stage == "dlt-trigger" and evidence.update else ""
-        yield _make(
-            evidence,
-            section,
-            "stage_failed",
-            f"{name} {record.outcome}: {record.error}{told}",
-            failure_class=record.failure_class,
-            since=record.ended_at,
-            tables=tables,
-            do_first=record.next_step or "",
-            command=repair(section, evidence.date, select=_failed_models(record)),
-        )
+def _bad_ends(evidence: Evidence, records: Sequence[Record], section: Section) -> Iterator[Finding]:
+    """The records of a stage that ended badly; tables that did for the same class of reason are told of together."""
+    alike: dict[str, list[Record]] = {}
+    for record in records:
+        if evidence.is_lost(record):
+            alike.setdefault("", []).append(record)
+        elif record.outcome in ("failed", "cancelled"):
+            alike.setdefault(record.failure_class or "internal", []).append(record)
+    for failure_class, group in alike.items():
+        yield from (_failed(evidence, group, section),) if failure_class else (_lost(evidence, group, section),)
+
+
+def _of(records: Sequence[Record]) -> str:
+    tables = [record.table for record in records if record.table]
+    return f"{records[0].stage}{' of ' + ', '.join(tables) if tables else ''}"
+
+
+def _lost(evidence: Evidence, records: Sequence[Record], section: Section) -> Finding:
+    first = min(records, key=lambda record: record.began_at)
+    told = f"; {evidence.update}" if first.stage == "dlt-trigger" and evidence.update else ""
+    limit = _span(evidence.limits[first.stage])
+    text = f"{_of(records)} says that it runs, for longer than it may ({limit}): it was killed, or it hangs{told}"
+    tables = tuple(record.table for record in records if record.table)
+    return _make(evidence, section, "stage_lost", text, since=first.began_at, tables=tables)
+
+
+def _failed(evidence: Evidence, records: Sequence[Record], section: Section) -> Finding:
+    first = min(records, key=lambda record: record.ended_at or record.began_at)
+    return _make(
+        evidence,
+        section,
+        "stage_failed",
+        f"{_of(records)} {first.outcome}: {first.error}",
+        failure_class=first.failure_class,
+        since=first.ended_at,
+        tables=tuple(record.table for record in records if record.table),
+        do_first=first.next_step or "",
+        command=repair(section, evidence.date, select=_failed_models(first)),
+    )
 
 
 def _slow(evidence: Evidence, record: Record, section: Section) -> Iterator[Finding]:
@@ -554,7 +588,7 @@ def _of_problem(evidence: Evidence, problem: reconciled.Problem, section: Sectio
         kind,
         problem.message,
         tables=(table,),
-        since=manifest.snapshot_at if manifest and section == "A" else _end_of(evidence, section),
+        since=manifest.snapshot_at if manifest and section in ("A", "B") else _end_of(evidence, section),
     )
 
 

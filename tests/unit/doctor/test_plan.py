@@ -171,6 +171,7 @@ def test_what_a_failed_extraction_keeps_from_running_follows_from_it():
     assert (diagnosis.cause.section, diagnosis.cause.kind) == ("A", "unreachable")
     assert diagnosis.cause.since == STARTS + timedelta(minutes=5)
     assert [(one.section, one.kind) for one in diagnosis.follows] == [
+        ("A", "stage_failed"),
         ("B", "stage_missing"),
         ("E", "stage_missing"),
         ("F", "stage_missing"),
@@ -367,6 +368,42 @@ def test_the_first_in_the_chain_is_the_cause_and_its_effects_follow():
     assert diagnosis.cause.kind == "silver_differs"
     assert [one.kind for one in diagnosis.follows] == ["gold_differs", "kpi_differs", "dashboard_stale"]
     assert diagnosis.priority == "P1", "the worst of all: no fresh dashboard"
+
+
+def test_tables_that_failed_alike_are_told_together_and_others_apart():
+    refused, broken = CredentialsError("orders: refused", next_step="grant it"), BadDataError("products: no updated_at")
+    failed = [
+        record("extractor", 0, table="orders", outcome="failed", error=refused),
+        record("extractor", 1, table="order_items", outcome="failed", error=refused),
+        record("extractor", 2, table="products", outcome="failed", error=broken),
+    ]
+    diagnosis = told(records=failed, manifests={}, balance=None, extracts=())
+    assert diagnosis.cause.message == "extractor of orders, order_items failed: orders: refused"
+    assert [one.tables for one in diagnosis.others] == [("products",)]
+
+
+def test_what_a_failed_stage_did_not_bring_is_its_effect_and_refused_rows_are_not():
+    error = UpstreamFailedError("update u1 failed")
+    quarantined = day("products", kept=Amount(97), quarantined={"key: missing": Amount(3)}, in_quarantine=3)
+    days = [*map(day, TABLES[2:]), day("orders", kept=Amount(90), lost=Amount(10)), quarantined]
+    failed = until("dlt-trigger", record("dlt-trigger", 10, outcome="failed", error=error))
+    diagnosis = told(records=failed, balance=balance(days))
+    assert diagnosis.cause.kind == "stage_failed"
+    assert [one.kind for one in diagnosis.others] == ["rows_quarantined"]
+    assert "silver_differs" in [one.kind for one in diagnosis.follows]
+
+
+def test_two_services_that_refuse_alike_are_one_cause():
+    refused = CredentialsError("the token was refused")
+    diagnosis = told(down={"databricks": refused, "warehouse": refused}, balance=None, extracts=())
+    assert (diagnosis.cause.section, diagnosis.others) == ("B", [])
+    assert [one.section for one in diagnosis.follows] == ["E"]
+
+
+def test_without_the_bucket_nobody_knows_more_and_it_is_to_be_asked_again():
+    gone = UnavailableError("cannot list s3://ecomm")
+    diagnosis = told(down={"s3": gone}, records=(), manifests={}, balance=None, extracts=())
+    assert diagnosis.cause.command == "ecomm doctor 2026-01-02"
 
 
 def test_a_second_cause_is_told_with_its_own_command():
