@@ -6,12 +6,12 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=versions
 source "$here/versions"
 
-cluster=ecomm
+cluster=${CLUSTER_NAME:-ecomm}
 base_image=ecomm-base:trixie
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ecomm-data-pipeline/cluster
 bin=$cache/bin
 mkdir -p "$bin"
-export PATH=$bin:$PATH KUBECONFIG=$cache/kubeconfig
+export PATH=$bin:$PATH KUBECONFIG=$cache/$cluster.kubeconfig
 
 say() { printf 'cluster: %s\n' "$*" >&2; }
 

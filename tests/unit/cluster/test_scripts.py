@@ -78,7 +78,7 @@ def test_env_can_be_evaluated_and_names_a_kubeconfig_of_its_own(tmp_path):
     kubeconfig, first = subprocess.run(
         ["bash", "-c", command], capture_output=True, text=True, check=True
     ).stdout.splitlines()
-    assert Path(kubeconfig) == cache / "ecomm-data-pipeline/cluster/kubeconfig"
+    assert Path(kubeconfig) == cache / "ecomm-data-pipeline/cluster/ecomm.kubeconfig"
     assert Path(first) == cache / "ecomm-data-pipeline/cluster/bin"
 
 
