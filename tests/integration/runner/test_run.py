@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from tests.support.command import run_ecomm
 
-RENDERED = Path(__file__).parents[3] / "workflows" / "rendered"
+RENDERED = Path(__file__).parents[3] / "helm" / "ecomm-data-pipeline" / "workflows"
 DATE = "2026-01-02"
+KILLED = 'exec timeout -s KILL 5 "$0" -m ecomm_pipeline.cli "$@"'
 TABLES = ["customers", "order_items", "orders", "products"]
 
 
@@ -23,7 +25,7 @@ def extraction_only(folder):
     """Write the daily workflow without what comes after extraction."""
     workflow = yaml.safe_load((RENDERED / "batch-ecomm-pipeline.yaml").read_text())
     for template in workflow["spec"]["templates"]:
-        if template["name"] == "day":
+        if template["name"] == "main":
             template["dag"]["tasks"] = [task for task in template["dag"]["tasks"] if task["name"] == "extractor"]
         if "retryStrategy" in template:
             template["retryStrategy"]["backoff"] = {"duration": "0.1s", "factor": 1}
@@ -99,5 +101,35 @@ def test_a_refused_permission_fails_at_once_and_the_run_goes_on_when_it_is_given
 
     done = ecomm("run", DATE, "--run-id", run_id)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("before") == 4, "the date and the three tables that had succeeded"
+    assert done.stdout.count("before") == 3, "the three tables that had succeeded"
     assert {record["outcome"] for record in ecomm.status(DATE)} == {"succeeded"}
+
+
+def test_the_end_of_a_run_is_on_record_and_another_end_replaces_it(ecomm, shop):
+    run_id = "20260103T010203Z-ends"
+    key = f"runs/date={DATE}/{run_id}.json"
+    with shop.fault("postgres", "permission", table="orders"):
+        ecomm("run", DATE, "--run-id", run_id)
+    failed = json.loads(shop.get(key))
+    assert (failed["status"], failed["outcome"], failed["failure_class"]) == ("Failed", "failed", "credentials")
+    assert failed["error"].startswith("extractor: ")
+    assert [failure["template"] for failure in failed["failures"]] == ["extractor"]
+    ecomm("run", DATE, "--run-id", run_id)
+    mended = json.loads(shop.get(key))
+    assert (mended["status"], mended["outcome"], mended["error"]) == ("Succeeded", "succeeded", None)
+
+
+def test_a_process_that_was_killed_leaves_no_stage_open(ecomm, shop):
+    """The extractor kills itself as the kernel does when memory is short: it can say nothing, and is not retried."""
+    workflow = Path(ecomm.env["ECOMM_WORKFLOWS_DIR"]) / "batch-ecomm-pipeline.yaml"
+    rendered = yaml.safe_load(workflow.read_text())
+    extractor = next(template for template in rendered["spec"]["templates"] if template["name"] == "extractor")
+    extractor["container"]["command"] = ["sh", "-c", KILLED, sys.executable]
+    del extractor["retryStrategy"]
+    workflow.write_text(yaml.safe_dump(rendered))
+    with shop.fault("postgres", "delay", delay=60):
+        done = ecomm("run", DATE)
+    assert done.returncode == 137, done.stderr
+    records = ecomm.status(DATE)
+    assert {(record["outcome"], record["failure_class"]) for record in records} == {("failed", "lost")}
+    assert all("exit code 137" in record["error"] for record in records)
