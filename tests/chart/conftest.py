@@ -49,6 +49,11 @@ def template(scenario: str = "", changes: str = "{}", chart: Path = CHART) -> su
     return run_helm("template", "ecomm-data-pipeline", str(chart), *options, text=changes)
 
 
+def load_all(text: str) -> list[Any]:
+    """Read YAML documents, with libyaml where PyYAML has it: a scenario is 2 000 lines."""
+    return list(yaml.load_all(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+
+
 @cache
 def _text(scenario: str, changes: str) -> str:
     done = template(scenario, changes)
@@ -58,7 +63,7 @@ def _text(scenario: str, changes: str) -> str:
 
 def render(scenario: str = "minimal", **changes: Any) -> list[Document]:
     """Render a scenario of `ci/`; `changes` are values by their first key."""
-    return [document for document in yaml.safe_load_all(_text(scenario, json.dumps(changes))) if document]
+    return [document for document in load_all(_text(scenario, json.dumps(changes))) if document]
 
 
 def refuse(scenario: str = "minimal", **changes: Any) -> str:
@@ -75,7 +80,7 @@ def of_kind(documents: list[Document], *kinds: str) -> dict[str, Document]:
 
 def packed() -> dict[str, Document]:
     """Read the workflows as they are packed in the chart, by kind and name."""
-    documents = [yaml.safe_load(path.read_text()) for path in sorted((CHART / "workflows").glob("*.yaml"))]
+    documents = [one for path in sorted((CHART / "workflows").glob("*.yaml")) for one in load_all(path.read_text())]
     return {f"{document['kind']}/{document['metadata']['name']}": document for document in documents}
 
 
