@@ -21,8 +21,8 @@ KEPT = {
 }
 """Data of libraries, by glob under site-packages, and the names of what is used."""
 
-UNUSED = ["pyarrow/*flight*", "pyarrow/*substrait*"]
-"""Parts of libraries, by glob: RPC and query plans, for which no warehouse of ours uses Arrow."""
+UNUSED = ["pyarrow/*flight*"]
+"""Parts of libraries, by glob: Arrow's RPC, which no warehouse of ours speaks."""
 
 BUILD_ONLY = {".pyi", ".pyx", ".pxd", ".pxi", ".c", ".cpp", ".h", ".hpp", ".a"}
 """Suffixes that only type checkers and compilers read."""

@@ -48,7 +48,7 @@ def test_the_client_libraries_load(image):
     modules = {
         "extractor": ["psycopg2", "isal.igzip_threaded"],
         "dlt-trigger": ["databricks.sdk"],
-        "dbt-runner": ["databricks.sdk", "dbt.cli.main", "dbt.adapters.databricks"],
+        "dbt-runner": ["databricks.sdk", "dbt.cli.main", "dbt.adapters.databricks", "pyarrow.compute", "pandas"],
         "tableau-refresher": ["databricks.sdk", "tableauserverclient", "yaml"],
         "reconciler": ["databricks.sdk", "psycopg2"],
         "exporter": ["prometheus_client"],
