@@ -7,7 +7,6 @@ here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 source "$here/versions"
 
 cluster=${CLUSTER_NAME:-ecomm}
-base_image=ecomm-base:trixie
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/ecomm-data-pipeline/cluster
 bin=$cache/bin
 mkdir -p "$bin"
@@ -24,7 +23,7 @@ die() {
 }
 
 # help SCRIPT: its opening comment.
-help() { sed -n '2,/^set \|^source /{s/^# \{0,1\}//p}' "$1"; }
+help() { sed -n '2,$ {/^# shellcheck/q; /^#/!q; s/^# \{0,1\}//p}' "$1"; }
 
 # phase NAME COMMAND…: run it, and print one line with the seconds that it took.
 phase() {
