@@ -56,7 +56,7 @@ class Difference:
         if isinstance(self.one, str) or isinstance(self.other, str) or self.one is None or self.other is None:
             return ""
         change = self.other - self.one
-        share = f" ({100 * change / abs(self.one):+.1f} %)" if self.one else ""
+        share = f" ({100 * float(change) / abs(float(self.one)):+.1f} %)" if self.one else ""
         return f"{change:+,}{share}".replace(",", " ")
 
     def as_dict(self) -> dict[str, Any]:

@@ -41,12 +41,12 @@ def show_diff(
     Raises `ConfigurationError` when a side is not there, and what `Store` raises.
     """
     with ThreadPoolExecutor(2) as pool:
-        sides = list(pool.map(lambda text: read_side(text, tables, tz, store, layout), (one, other)))
-    found, equal = plan.compare(*sides)
+        left, right = pool.map(lambda text: read_side(text, tables, tz, store, layout), (one, other))
+    found, equal = plan.compare(left, right)
     if output == "json":
         print(json.dumps([each.as_dict() for each in found], indent=1, ensure_ascii=False))
     else:
-        print(plan.as_table(*sides, found, equal))
+        print(plan.as_table(left, right, found, equal))
 
 
 def read_side(text: str, tables: Sequence[str], tz: ZoneInfo, store: Store, layout: Layout) -> plan.Side:

@@ -97,11 +97,12 @@ def measure_of(metric: str) -> tuple[Measure, ...]:
     `metric` is a column of agg_sales_kpi, with or without its table. Raises `ConfigurationError` for any other.
     """
     name = metric.removeprefix("kpi.").removeprefix(f"{KPI}.")
-    names = (name,) if name in MEASURES else DERIVED.get(name, ())
-    if not names:
+    if name in MEASURES:
+        return (MEASURES[name],)
+    if name not in DERIVED:
         message = f"{metric!r} is not a metric that can be explained"
         raise ConfigurationError(message, next_step=f"use one of {', '.join([*MEASURES, *DERIVED])}")
-    return tuple(MEASURES[each] for each in names)
+    return tuple(MEASURES[each] for each in DERIVED[name])
 
 
 # --- what Silver is asked ---------------------------------------------------------------------------------------------
