@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import tarfile
 from typing import TYPE_CHECKING
 
 import pytest
@@ -31,6 +32,16 @@ POD_RESTRICTED = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefau
 
 def test_the_chart_has_the_version_of_the_package():
     assert (META["version"], META["appVersion"]) == (__version__, __version__)
+
+
+def test_the_package_holds_the_workflows_and_not_what_is_for_tests(tmp_path: Path):
+    done = run_helm("package", str(CHART), "--destination", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    with tarfile.open(tmp_path / f"ecomm-data-pipeline-{__version__}.tgz") as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {path.relative_to(CHART).as_posix() for path in (CHART / "workflows").iterdir()} <= names
+    assert "README.md" in names
+    assert not any(name.startswith(("ci/", "examples/")) for name in names)
 
 
 def test_helm_finds_nothing_to_warn_of(scenario):
