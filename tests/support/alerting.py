@@ -8,7 +8,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,11 +84,12 @@ class Alertmanager:
 
     def __init__(self, url: str) -> None:
         self.url = url
+        self.began = datetime.now(UTC)
 
     def fire(self, alert: str, priority: str, *, minutes: float = 5, **labels: str) -> None:
         """Send an alert that lasts `minutes` unless it is sent again; 0 resolves it."""
-        now = datetime.now(UTC).timestamp()
-        ends = datetime.fromtimestamp(now + minutes * 60, UTC).isoformat()
+        times = {"startsAt": self.began.isoformat()}
+        times["endsAt"] = (datetime.now(UTC) + timedelta(minutes=minutes)).isoformat()
         annotations = {
             "summary": f"{alert} of {labels.get('table', 'all')} for {labels.get('date', 'no date')}",
             "description": "3 rows < 5 rows & more.",
@@ -96,7 +97,7 @@ class Alertmanager:
             "runbook_url": f"https://example.com/docs/runbooks/{alert}.md",
         }
         labels = {"alertname": alert, "priority": priority, **labels}
-        http("POST", f"{self.url}/api/v2/alerts", [{"labels": labels, "annotations": annotations, "endsAt": ends}])
+        http("POST", f"{self.url}/api/v2/alerts", [{"labels": labels, "annotations": annotations, **times}])
 
     def inhibited(self) -> set[str]:
         """Give the names of the alerts that others silence."""

@@ -138,7 +138,7 @@ class Jira:
         problems = dict(_problems(fields, rich=rich)) | dict(_missing(fields))
         if problems:
             raise _refused(errors=problems)
-        issue = Issue(len(self._issues) + 1, fields)
+        issue = Issue(len(self._issues) + 1, dict(fields))
         self._issues.append(issue)
         self._tell("create", issue, content)
         return Answer(201, {"id": str(10_000 + issue.number), "key": issue.key})
