@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from ecomm_pipeline.dates import DateRange
 
-__all__ = ["class_of_message", "close", "end_of", "first_failure", "outcome_of", "read_failures", "telling"]
+__all__ = ["class_of_message", "end_of", "ended", "first_failure", "outcome_of", "read_failures", "telling"]
 
 _SUCCEEDED: Final = "Succeeded"
 _STOPPED: Final = re.compile(r"strategy:? '?(Stop|Terminate)")
@@ -81,16 +81,23 @@ def outcome_of(status: str, failures: Iterable[RunFailure]) -> Outcome:
     return "cancelled" if any(_STOPPED.search(failure.message) for failure in failures) else "failed"
 
 
-def close(record: Record, failures: Sequence[RunFailure], now: datetime) -> Record:
-    """End the record of a stage whose process was killed before it could say anything, with what Argo knows of it."""
+def ended(record: Record, failures: Sequence[RunFailure], now: datetime) -> Record | None:
+    """Tell how a stage of a run that is over really ended, with what Argo knows of it; None where its record says so.
+
+    It does not where the process was killed before it could say anything, or was stopped because its time was over.
+    """
     failure = _failure_of(record, failures)
     message = failure.message if failure else ""
     name = class_of_message(message)
+    late = record.outcome == "cancelled" and name == "timed_out"
+    if record.outcome != "running" and not late:
+        return None
+    how = "was stopped" if late else "ended without a word"
     update: dict[str, Any] = {
-        "ended_at": max((failure and failure.ended_at) or now, record.began_at),
+        "ended_at": record.ended_at or max((failure and failure.ended_at) or now, record.began_at),
         "outcome": "cancelled" if name == "cancelled" else "failed",
         "failure_class": name,
-        "error": f"{record.stage} ended without a word: {message or 'its process was killed, or could not report'}",
+        "error": f"{record.stage} {how}: {message or 'its process was killed, or could not report'}",
         "next_step": _next_step(name, message),
     }
     return record.model_copy(update=update)
@@ -121,9 +128,11 @@ def telling(failures: Iterable[RunFailure]) -> list[RunFailure]:
 
 
 def _failure_of(record: Record, failures: Sequence[RunFailure]) -> RunFailure | None:
-    """Find the failed node of a stage: of several tries the last."""
-    nodes = [node for node in telling(failures) if node.template == record.stage and (record.part or "") in node.step]
-    return nodes[-1] if nodes else None
+    """Find the failed node of a stage: of several tries the last. A node's name has the table, if there is one."""
+    nodes = [node for node in telling(failures) if node.template == record.stage]
+    own = [node for node in nodes if (record.part or "") in node.step]
+    found = own or ([] if record.table else nodes)
+    return found[-1] if found else None
 
 
 def _next_step(name: str, message: str) -> str:

@@ -31,11 +31,11 @@ def _close(ledger: Ledger, run: RunRecord) -> RunRecord:
     records = [record for record in ledger.of_range(run.dates) if record.run_id == run.run_id]
     log = get_logger().bind(run_id=run.run_id, workflow=run.workflow)
     for place, record in enumerate(records):
-        if record.outcome == "running":
-            records[place] = plan.close(record, run.failures, run.ended_at)
-            ledger.write(records[place])
+        if corrected := plan.ended(record, run.failures, run.ended_at):
+            records[place] = corrected
+            ledger.write(corrected)
             run.closed.append(f"{record.step} {record.table}" if record.table else record.step)
-            log.warning("finish.closed", stage=record.stage, part=record.part, error=records[place].error)
+            log.warning("finish.closed", stage=record.stage, part=record.part, error=corrected.error)
     if run.outcome != "succeeded":
         _explain(run, records)
     before = ledger.run(run.dates.first, run.run_id)

@@ -19,6 +19,11 @@ OTHER_RUN = "20260102T190000Z-2222"
 WEEK = DateRange(BusinessDate(date(2026, 1, 2)), BusinessDate(date(2026, 1, 8)))
 
 
+def template_of(step):
+    """Give the template of a node; one that is its workflow's entrypoint has the workflow's name."""
+    return "reconciler" if step.startswith("reconcile") else step.partition("(")[0]
+
+
 class Run:
     """A run in a bucket in memory: `began` puts a record of a stage there, `finish` closes its ledger."""
 
@@ -44,7 +49,7 @@ class Run:
 
     def finish(self, status="Failed", *failures, dates=DATES, seconds=3600.0, later=0.0):
         nodes = [
-            {"displayName": step, "templateName": step.partition("(")[0], "phase": "Failed", "message": message}
+            {"displayName": step, "templateName": template_of(step), "phase": "Failed", "message": message}
             for step, message in failures
         ]
         end = end_of(
@@ -114,6 +119,26 @@ def test_only_the_table_whose_pod_was_killed_gets_its_reason(run):
     assert "OOMKilled" in run.record("extractor", "orders").error
     assert "could not report" in run.record("extractor", "order_items").error
     assert sorted(end.closed) == ["extractor order_items", "extractor orders"]
+
+
+def test_a_stage_that_was_stopped_since_its_time_was_over_has_timed_out(run):
+    """It gets a signal, and cannot tell whether a person or Kubernetes' deadline sent it."""
+    stopped = {"outcome": "cancelled", "failure_class": "cancelled", "error": "stopped by SIGTERM"}
+    run.began("dbt-runner", **stopped)
+    person = run.began("tableau-refresher", **stopped)
+    message = "Pod was active on the node longer than the specified deadline"
+    run.finish("Failed", ("dbt-runner(2)", message), ("tableau-refresher(0)", "Stopped with strategy 'Stop'"))
+    record = run.record("dbt-runner")
+    assert (record.outcome, record.failure_class) == ("failed", "timed_out")
+    assert record.error == f"dbt-runner was stopped: {message}"
+    assert run.record("tableau-refresher") == person
+
+
+@pytest.mark.parametrize("step", ["reconciler-gold(1)", "reconcile-x7k2p(0)"])
+def test_a_proof_that_was_killed_is_found_under_either_name(run, step):
+    run.began("reconciler", through="gold")
+    run.finish("Failed", (step, "OOMKilled (exit code 137)"))
+    assert "OOMKilled" in run.record("reconciler", "gold").error
 
 
 def test_what_another_run_does_is_left_alone(run):
