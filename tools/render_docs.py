@@ -1,4 +1,4 @@
-"""Write the pages that are made from code: docs/settings.md, docs/failure-classes.md and the values of the chart.
+"""Write the pages made from code: settings, failure classes, metrics, the runbook's index, the values of the chart.
 
     python tools/render_docs.py [--check]
 
@@ -7,22 +7,26 @@ With `--check` nothing is written, and a page that differs is named (exit code 1
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+import yaml
 from chart_values import readme
 from pydantic_core import PydanticUndefined
 
 from ecomm_pipeline.cli import app
 from ecomm_pipeline.errors import FAILURE_CLASSES
+from ecomm_pipeline.exporter.metrics import LABELS, METRICS
 from ecomm_pipeline.settings import GROUPS, variable
 
 if TYPE_CHECKING:
     from pydantic.fields import FieldInfo
 
 DOCS = Path(__file__).parent.parent / "docs"
+ALERTS = Path(__file__).parent.parent / "helm/ecomm-data-pipeline/alerts"
 MADE = "<!-- Made by tools/render_docs.py; change the code and run `make render`. -->\n"
 
 
@@ -88,7 +92,69 @@ def _one_line(text: str | None) -> str:
     return " ".join((text or "").split()).replace("|", "\\|")
 
 
+def metrics_page() -> str:
+    """Give the page of all metrics and their labels."""
+    lines = ["# Metrics", "", MADE]
+    lines += [
+        "What `ecomm exporter` tells Prometheus of the ledger (`exporter/metrics.py`). All are gauges.",
+        "`time() - ecomm_…_timestamp_seconds` is how long ago something was.",
+        "",
+        "| metric | labels | meaning |",
+        "| --- | --- | --- |",
+    ]
+    lines += [
+        f"| `{metric.full_name}` | {', '.join(f'`{label}`' for label in metric.labels)} | {metric.meaning} |"
+        for metric in METRICS.values()
+    ]
+    lines += ["", "| label | what it holds |", "| --- | --- |"]
+    lines += [f"| `{label}` | {meaning} |" for label, meaning in LABELS.items()]
+    return "\n".join(lines) + "\n"
+
+
+RUNBOOK = ("A. Extraction", "B. Bronze", "C. Silver", "D. Gold", "E. dbt", "F. Tableau")
+"""The sections of the runbook, in the order of the chain."""
+SECTIONS = ("Whole night", *RUNBOOK, "Watching itself", "Failure classes")
+
+
+def runbooks_page() -> str:
+    """Give the index of the runbook's pages: by its sections A to F, what concerns all of them, and failure classes."""
+    alerts = {path.stem: yaml.safe_load(path.read_text())["groups"][0]["rules"][0] for path in ALERTS.glob("*.yaml")}
+    classes = {row.runbook: row for row in FAILURE_CLASSES.values()}
+    pages = {path.stem: path.read_text() for path in (DOCS / "runbooks").glob("*.md") if path.stem != "README"}
+    lines = [
+        "# Runbook",
+        "",
+        MADE,
+        "One page an alert, and one a class of failure: what it means, what follows, how to",
+    ]
+    lines += ["find the cause, and what repairs it. `ecomm doctor DATE` finds the cause by itself."]
+    for section in SECTIONS:
+        lines += [
+            "",
+            f"## {section}",
+            "",
+            "| page | alert or class | priority | repairs |",
+            "| --- | --- | --- | --- |",
+        ]
+        for name in sorted(name for name, text in pages.items() if f"\nSection: {section}\n" in text):
+            title = pages[name].splitlines()[0].removeprefix("# ")
+            if rule := alerts.get(name):
+                priority = rule.get("labels", {}).get("priority", "of the class")
+                what, command = rule["alert"], _command(rule["annotations"]["command"])
+            else:
+                what, priority, command = classes[name].name, classes[name].priority, "ecomm doctor DATE"
+            lines.append(f"| [{title}]({name}.md) | `{what}` | {priority} | `{command}` |")
+    return "\n".join(lines) + "\n"
+
+
+def _command(template: str) -> str:
+    """Write an alert's command as the pages do: `{{ $labels.date }}` is DATE."""
+    return re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda label: label[1].upper(), template)
+
+
 PAGES = {
+    "metrics.md": metrics_page,
+    "runbooks/README.md": runbooks_page,
     "settings.md": settings_page,
     "failure-classes.md": failures_page,
     "../helm/ecomm-data-pipeline/README.md": readme,
