@@ -190,7 +190,9 @@ def test_from_a_metric_to_a_ticket_and_back(prometheus: Metrics, sinks: Sinks) -
     prometheus.text = sample.format(DATE, 0)
     eventually(lambda: sinks.everything()["tickets"], 60)
     said = _ticket(sinks)["description"]
-    assert f"{{noformat}}ecomm rerun dbt {DATE} --select agg_sales_kpi{{noformat}}" in said
+    rule = yaml.safe_load((CHART / "alerts" / "kpi-missing.yaml").read_text())["groups"][0]["rules"][0]
+    command = rule["annotations"]["command"].replace("{{ $labels.date }}", DATE)
+    assert f"{{noformat}}{command.replace('{{ $labels.table }}', 'agg_sales_kpi')}{{noformat}}" in said
     assert f"date {DATE}, table agg_sales_kpi, since " in said
     prometheus.text = sample.format(DATE, 1)
     eventually(lambda: _ticket(sinks)["status"]["name"] == "Done", 60)
