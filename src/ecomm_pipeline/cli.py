@@ -495,7 +495,7 @@ def _backlog(text: str, mode: Mode) -> list[Need]:
     dates = _dates(text, business)
     records = [] if mode == "all" else Ledger(*_store(load(StoreSettings))).of_range(dates)
     needs = plan_backfill(dates, mode, records, business.tables)
-    for need in filter(None, needs):
+    for need in filter(None, needs if mode != "all" else ()):
         get_logger().info("dates.needed", date=str(need.date), reasons=need.reasons)
     get_logger().info("dates.planned", dates=str(dates), mode=mode, needed=sum(map(bool, needs)), of=len(needs))
     return needs

@@ -82,3 +82,16 @@ def test_logs_are_json_off_a_terminal():
 
 def test_a_container_s_unresolved_placeholder_is_refused_before_anything_is_read():
     assert "placeholder" in ecomm("gate", "--date", "{{inputs.parameters.date}}").stderr
+
+
+def test_the_dates_of_a_range_are_printed_for_workflows_to_walk():
+    assert ecomm("dates", "--date", "2026-01-02..2026-01-03").stdout == '["2026-01-02", "2026-01-03"]\n'
+    lanes = ecomm("dates", "--date", "2026-01-02..2026-01-04", "--mode", "all", "--parallelism", "2").stdout
+    assert lanes == '[["2026-01-02", "2026-01-04"], ["2026-01-03"]]\n'
+
+
+def test_the_date_of_a_schedule_is_the_day_that_ended_in_the_business_zone():
+    """At 01:00 in Ho Chi Minh City it is the day before in UTC; elsewhere the same instant is another day's end."""
+    assert ecomm("dates", "--date", "2026-01-02T18:00:00Z").stdout == '["2026-01-02"]\n'
+    west = {"ECOMM_BUSINESS_TIMEZONE": "America/New_York"}
+    assert ecomm("dates", "--date", "2026-01-02T18:00:00Z", **west).stdout == '["2026-01-01"]\n'
