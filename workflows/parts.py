@@ -24,7 +24,7 @@ def dlt_update() -> WorkflowTemplate:
 def daily_refresh() -> WorkflowTemplate:
     """Build the KPI tables again, or those that `select` names."""
     select = Parameter(name="select", value="", description="dbt's selection, such as agg_sales_kpi; default all.")
-    description = "The KPI tables, or those that select names: {{workflow.parameters.select}}"
+    description = "The KPI tables, or those that `select` names."
     with _part("daily-refresh", "dbt-runner", description, select) as workflow:
         stages.dbt_runner()
     return workflow
