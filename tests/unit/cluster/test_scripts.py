@@ -109,7 +109,7 @@ def test_a_source_that_does_not_exist_is_refused(tmp_path):
     assert "write registry (download) or build" in ended.stderr
 
 
-@pytest.mark.parametrize("script", ["up", "down", "env", "load", "tools", "base-image", "engine"])
+@pytest.mark.parametrize("script", ["up", "down", "env", "load", "tools", "base-image", "engine", "overhead"])
 def test_each_command_tells_what_it_is_for(script, tmp_path):
     told = run(script, "--help", cache=tmp_path)
     assert f"cluster/{script}" in told.stdout
