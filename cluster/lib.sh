@@ -66,9 +66,10 @@ packages() {
   for name; do dpkg -s "$name" >/dev/null 2>&1 || missing+=("$name"); done
   [ ${#missing[@]} = 0 ] && return
   say "installing ${missing[*]} (Debian packages)"
+  export DEBIAN_FRONTEND=noninteractive
   apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null 2>&1 && return
   apt-get update -q >/dev/null 2>&1
-  DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
+  apt-get install -y -q --no-install-recommends "${missing[@]}" >"$cache/apt.log" 2>&1 ||
     die 1 "the packages ${missing[*]} could not be installed: see $cache/apt.log"
 }
 
