@@ -48,7 +48,8 @@ alone() {
 
 # registries: whether images and tools can be downloaded. CLUSTER_SOURCE=registry|build decides without asking.
 registries() {
-  case ${CLUSTER_SOURCE:=$(curl -s -m 5 -o /dev/null https://registry-1.docker.io/v2/ && echo registry || echo build)} in
+  export CLUSTER_SOURCE=${CLUSTER_SOURCE:-$(curl -s -m 5 -o /dev/null https://registry-1.docker.io/v2/ && echo registry || echo build)}
+  case $CLUSTER_SOURCE in
     registry) return 0 ;;
     build) return 1 ;;
     *) die 64 "CLUSTER_SOURCE is '$CLUSTER_SOURCE': write registry (download) or build (from Debian packages and Go modules)" ;;
