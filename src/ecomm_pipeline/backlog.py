@@ -70,6 +70,9 @@ def lanes(dates: Sequence[BusinessDate], count: int) -> str:
 
 
 def _missing(records: Sequence[Record], tables: Sequence[str]) -> Iterator[str]:
+    if not records:
+        yield "never ran"
+        return
     for name, found in _parts(records, tables):
         if not any(record.outcome == "succeeded" for record in found):
             yield _story(name, found[-1]) if found else f"{name} never ran"

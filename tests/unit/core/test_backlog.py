@@ -44,6 +44,12 @@ def test_after_one_good_day_the_other_six_of_the_week_are_missing():
     assert todo("missing", good(3)) == [1, 2, 4, 5, 6, 7]
 
 
+def test_a_date_that_nobody_tried_says_so_in_two_words():
+    assert [str(need) for need in plan_backfill(WEEK, "missing", good(2, last=7), TABLES) if need] == [
+        "2026-01-01: never ran"
+    ]
+
+
 def test_after_a_backfill_of_the_week_nothing_is_missing():
     assert todo("missing", [*good(3), *good(1, last=7)]) == []
 
