@@ -7,7 +7,7 @@ that the reconciler wrote.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ from ecomm_pipeline.tables import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
     from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.manifest import Manifest
@@ -78,7 +79,12 @@ def choose_run(run_ids: Iterable[str], prefix: str, date: str) -> str:
 
 
 def compare(one: Side, other: Side) -> tuple[list[Difference], int]:
-    """Give what differs, by group and in the order of the chain, and how many figures are equal."""
+    """Give what differs, by group and in the order of the chain, and how many figures are equal.
+
+    Columns are compared of tables that both sides have extracted: of the others, the outcome tells enough.
+    """
+    both = one.manifests.keys() & other.manifests.keys()
+    one, other = (replace(side, manifests=_only(side.manifests, both)) for side in (one, other))
     figures = [(group, *_figures(of(one), of(other))) for group, of in _GROUPS.items()]
     found: list[Difference] = []
     equal = 0
@@ -89,6 +95,10 @@ def compare(one: Side, other: Side) -> tuple[list[Difference], int]:
             else:
                 equal += 1
     return found, equal
+
+
+def _only(manifests: Mapping[str, Manifest], tables: AbstractSet[str]) -> dict[str, Manifest]:
+    return {table: manifest for table, manifest in manifests.items() if table in tables}
 
 
 def _figures(

@@ -88,6 +88,14 @@ def test_columns_that_came_went_or_changed_their_type_are_told():
     ]
 
 
+def test_a_table_that_one_side_did_not_extract_has_no_columns_to_compare():
+    one = side(record("extractor", table="orders"), orders=manifest(("order_id", "text")))
+    assert differences(one, side()) == [
+        ("outcome", "extractor orders", "succeeded", None),
+        ("seconds", "extractor orders", Decimal("60.0"), None),
+    ]
+
+
 def test_money_is_of_the_sides_own_date_and_exact():
     sheet = [
         {"table": "order_items", "date": "2026-01-02", "hop": "bronze", "rows": 3, "money": "5.3333"},
