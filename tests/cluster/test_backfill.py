@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ecomm_pipeline.contract import SOURCE_TABLES
+from ecomm_pipeline.contract import CONTRACT
 
 
 @pytest.mark.timeout(600)
@@ -15,7 +15,7 @@ def test_a_backfill_extracts_exactly_the_missing_dates_updates_once_and_is_harml
     before = cluster.updates()
     run = cluster.submit("wftmpl/backfill", from_=first, to=last, mode="missing").ends("Succeeded", within=400)
     done = sorted((node.inputs["date"], node.inputs["table"]) for node in run.tries("extractor"))
-    assert done == sorted((date, table) for date in week.dates if date != good_day.date for table in SOURCE_TABLES)
+    assert done == sorted((date, table) for date in week.dates if date != good_day.date for table in CONTRACT)
     assert len(run.tries("dlt-trigger")) == 1
     assert len(cluster.updates() - before) == 1
     equals_the_computation(week)
