@@ -22,7 +22,7 @@ from ecomm_pipeline.exporter.metrics import METRICS
 from ecomm_pipeline.exporter.plan import HISTORY_DAYS, Calendar, Sample, samples
 from ecomm_pipeline.ledger import Record
 from ecomm_pipeline.logs import get_logger
-from ecomm_pipeline.stage import stop_on_signals
+from ecomm_pipeline.stage import Stop, stop_on_signals
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -52,10 +52,12 @@ def serve(settings: ExporterSettings, store: Store, layout: Layout, clock: Clock
         message = f"cannot listen on {address}:{port}: {error.strerror or error}"
         raise ConfigurationError(message, next_step="give another --port or --address") from error
     get_logger().info("exporter.listening", address=address, port=server.server_port)
+    stop = Stop()
     try:
-        with stop_on_signals():
+        with stop_on_signals(stop):
             while True:
                 view.look()
+                stop.check()  # a look that is broken off takes the signal for a ledger that cannot be read
                 clock.sleep(settings.exporter.refresh_interval)
     except CancelledError:
         get_logger().info("exporter.stopped")
