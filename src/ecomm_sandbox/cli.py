@@ -198,6 +198,41 @@ def messages(
 
 
 @app.command()
+def gameday(
+    home: HomeOption = _HOME,
+    *,
+    scenario: Annotated[list[str] | None, typer.Option(help="Play this one only; may be given again.")] = None,
+    list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="File of the table of results.", show_default=False)
+    ] = None,
+) -> None:
+    """Make things go wrong, and prove that each is noticed, told to the right people, and over once it is repaired.
+
+    Needs prometheus and alertmanager on PATH (tools/prometheus, tools/alertmanager), and a loaded shop.
+    """
+    from ecomm_sandbox.gameday.run import SERVICES, play
+    from ecomm_sandbox.gameday.scenarios import SCENARIOS, table
+
+    known = {one.name: one for one in SCENARIOS}
+    if list_:
+        for one in SCENARIOS:
+            typer.echo(f"{one.name:<20}{one.priority}  {one.alert}")
+        return
+    if unknown := sorted(set(scenario or ()) - set(known)):
+        message = f"no scenario is called {', '.join(unknown)}; see --list"
+        raise typer.BadParameter(message)
+    sandbox = _sandbox(home)
+    sandbox.up(SERVICES, progress=_say)
+    results = list(play(sandbox, [known[name] for name in scenario or known], _say))
+    text = table(results)
+    typer.echo(text)
+    if output:
+        output.write_text(f"{text}\n", encoding="utf-8")
+    raise typer.Exit(not all(result.good for result in results))
+
+
+@app.command()
 def demo(
     *,
     data: Annotated[Path | None, typer.Option(help="Folder of Online Retail day files.", show_default=False)] = None,

@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import threading
 import urllib.error
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.alerting import CONFIG, Alertmanager, Sinks, eventually, free_port, http, programs
+from tests.support.alerting import CHART, CONFIG, Alertmanager, Sinks, eventually, free_port, http, programs
 
+from ecomm_sandbox.gameday import watch
 from ecomm_sandbox.sinks.inbox import Secrets
-from ecomm_sandbox.sinks.jira import USER
 from ecomm_sandbox.sinks.server import make_server
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-MOUNT = "/etc/alertmanager/secrets/ecomm-alerts"
-WAITS = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
 
 
 @pytest.fixture(scope="session")
@@ -46,12 +42,8 @@ def sinks() -> Iterator[Sinks]:
 @pytest.fixture
 def alertmanager(binaries: Path, sinks: Sinks, tmp_path: Path) -> Iterator[Alertmanager]:
     """An Alertmanager with the chart's configuration, telling the sinks."""
-    sinks.write_credentials(tmp_path / "secrets")
-    config = CONFIG.read_text().replace(MOUNT, str(tmp_path / "secrets"))
-    config = config.replace("https://jira.example.com", sinks.url).replace("alertmanager@example.com", USER)
-    for name, value in WAITS.items():
-        config = re.sub(rf"{name}: \w+", f"{name}: {value}", config)
-    config += f"\nglobal:\n  pagerduty_url: {sinks.url}/v2/enqueue\n  slack_app_url: {sinks.url}\n"
+    watch.write_credentials(sinks.secrets, sinks.url, tmp_path / "secrets")
+    config = watch.alertmanager_config(CHART, sinks.url, tmp_path / "secrets")
     (tmp_path / "alertmanager.yml").write_text(config)
     (tmp_path / "ecomm.tmpl").write_text((CONFIG.parent / "ecomm.tmpl").read_text())
     port = free_port()

@@ -14,6 +14,8 @@ import yaml
 from tests.support.alerting import CHART, Alertmanager, Sinks, eventually, free_port, programs
 from tests.support.alerting import http as send
 
+from ecomm_sandbox.gameday import watch
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -164,9 +166,7 @@ def metrics() -> Iterator[tuple[Metrics, int]]:
 def prometheus(metrics: tuple[Metrics, int], alertmanager: Alertmanager, tmp_path: Path) -> Iterator[Metrics]:
     """A Prometheus that reads the page and knows the chart's rules, with all waits left out."""
     rules = tmp_path / "rules"
-    rules.mkdir()
-    for path in (CHART / "alerts").glob("*.yaml"):
-        (rules / path.name).write_text(re.sub(r"^( +for): .*$", r"\1: 0s", path.read_text(), flags=re.MULTILINE))
+    watch.rules(CHART, rules)
     page, port = metrics
     settings = {
         "global": {"scrape_interval": "500ms", "evaluation_interval": "500ms"},

@@ -70,14 +70,6 @@ class Sinks:
         found: dict[str, Any] = http("GET", f"{self.url}/sandbox/messages")
         return found
 
-    def write_credentials(self, folder: Path) -> None:
-        """Write the files of the Secret that the configuration reads."""
-        folder.mkdir()
-        for channel in ("data-eng", "analytics"):
-            (folder / f"slack-{channel}").write_text(self.url + self.secrets.webhook(channel))
-        (folder / "pagerduty").write_text(self.secrets.routing_key)
-        (folder / "jira").write_text(self.secrets.jira_password)
-
 
 class Alertmanager:
     """The process, and the alerts that Prometheus would send it."""

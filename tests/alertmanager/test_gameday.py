@@ -1,0 +1,37 @@
+"""Each fault is noticed by the right alert, told at the right places and nowhere else, and over once it is repaired."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.alerting import programs
+
+from ecomm_sandbox.gameday.run import SERVICES, play
+from ecomm_sandbox.gameday.scenarios import SCENARIOS, Scenario
+from ecomm_sandbox.sandbox import Sandbox
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture(scope="module")
+def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sandbox]:
+    """A sandbox with an empty shop."""
+    made = Sandbox(tmp_path_factory.mktemp("gameday"))
+    try:
+        made.up(SERVICES)
+        yield made
+    finally:
+        made.down()
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
+def test_a_fault_is_noticed_told_and_over(
+    shop: Sandbox, scenario: Scenario, binaries: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", os.pathsep.join([str(binaries), str(programs("prometheus")), os.environ["PATH"]]))
+    (result,) = play(shop, [scenario], lambda _name, _what: None)
+    assert result.problems == []
