@@ -6,6 +6,7 @@ https://argo-workflows.readthedocs.io/en/latest/fields/#workflowspec
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -36,6 +37,7 @@ _PLURAL: Final = "workflows"
 _EXCERPT: Final = 500
 _POLL: Final = 5.0
 _ENDED: Final = frozenset({"Succeeded", "Failed", "Error"})
+_STOPPED: Final = "Stopped with strategy"
 _SHOWN: Final = frozenset({"Pod"})
 """Types of nodes that are told of: the steps, and none of the DAGs around them."""
 
@@ -120,7 +122,7 @@ class Argo:
             self._clock.sleep(_POLL)
         if seen.phase != "Succeeded":
             message = f"the workflow {name} ended as {seen.phase}: {seen.message or 'Argo gives no reason'}"
-            kind = CancelledError if "Stopped with strategy" in seen.message else UpstreamFailedError
+            kind = CancelledError if seen.message.startswith(_STOPPED) else UpstreamFailedError
             raise kind(message, next_step=f"argo -n {self._namespace} get {name}; and: ecomm doctor")
 
 
@@ -128,12 +130,24 @@ def _seen(workflow: Mapping[str, Any]) -> Seen:
     status = workflow.get("status") or {}
     nodes = [node for node in (status.get("nodes") or {}).values() if node.get("type") in _SHOWN]
     nodes.sort(key=lambda node: str(node.get("startedAt") or ""))
+    reasons = [f"{_label(node)}: {node.get('message')}" for node in nodes if node.get("phase") in {"Failed", "Error"}]
+    # The workflow's own message tells only that something below it failed; who stopped it, it alone knows.
+    message = str(status.get("message") or "")
+    told = message if message.startswith(_STOPPED) or not reasons else reasons[-1]
     return Seen(
         phase=status.get("phase") or "Pending",
         progress=status.get("progress") or "",
-        message=" ".join(str(status.get("message") or "").split())[:_EXCERPT],
-        steps=tuple((str(node.get("displayName")), str(node.get("phase"))) for node in nodes),
+        message=" ".join(told.split())[:_EXCERPT],
+        steps=tuple((_label(node), str(node.get("phase"))) for node in nodes),
     )
+
+
+def _label(node: Mapping[str, Any]) -> str:
+    """Name a step as `ecomm run` does: its template and what it was given, and which try it is after the first."""
+    given = [str(one.get("value") or "") for one in (node.get("inputs") or {}).get("parameters") or []]
+    words = " ".join([str(node.get("templateName") or node.get("displayName")), *filter(None, given)])
+    number = re.search(r"\((\d+)\)$", str(node.get("displayName")))
+    return f"{words} (try {int(number[1]) + 1})" if number and int(number[1]) else words
 
 
 def _connect(context: str) -> Any:  # noqa: ANN401 (the client has no types)
