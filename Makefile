@@ -26,10 +26,23 @@ demo: ## Sandbox up, load, run, reconcile, report
 	  $(if $(DATA),--data $(DATA)) $(if $(DATES),--dates $(DATES)) $(if $(filter 0,$(KEEP)),--no-keep)
 
 .PHONY: test
-test: check ## Everything: lint, types, unit, Spark, and the pipeline on a warm sandbox
+test: check ## Everything: check, Spark, the pipeline on a warm sandbox, chart and alerts, images, the pipeline on a cluster
 	@tools/setup test
 	$(PYTEST) tests/spark
 	$(PYTEST) tests/integration tests/contract
+	$(PYTEST) tests/workflows tests/chart tests/alerts tests/alertmanager
+	@$(MAKE) --no-print-directory test-cluster
+
+.PHONY: test-cluster
+test-cluster: ## The images, and the pipeline on a kind cluster; a line says how to get one where there is none
+	@tools/setup check
+	@status=0; cluster/up || status=$$?; \
+	if [ $$status = 0 ]; then \
+	  BASE_IMAGE=$$(cluster/base-image) images/build && $(PYTEST) tests/images tests/cluster || status=$$?; \
+	  [ "$${CI:-}" != true ] || cluster/down; \
+	elif [ $$status = 3 ] && [ "$${CI:-}" != true ]; then \
+	  echo "skipped: tests/images and tests/cluster, for the reason above"; status=0; \
+	fi; exit $$status
 
 .PHONY: check
 check: ## Lint, types, architecture and unit tests, under two minutes
