@@ -1,0 +1,117 @@
+"""A date on real servers: what the doctor sees when all is right, when something breaks, and after its command."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+
+import pytest
+from tests.support.command import run_ecomm
+from tests.support.shop import Shop
+
+DATE = "2026-03-02"
+RUN = f"20260302T180000Z-{secrets.token_hex(4)}"  # a sandbox that stays up remembers the update of an old one
+SHOP = """
+INSERT INTO customers (customer_id, email, country, created_at, updated_at)
+VALUES (1, 'a@example.com', 'Vietnam', '2026-03-02 02:00Z', '2026-03-02 02:00Z');
+INSERT INTO products (product_id, description, unit_price, created_at, updated_at)
+VALUES ('P1', 'a cup', 2.5, '2026-03-02 02:00Z', '2026-03-02 02:00Z');
+INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at)
+VALUES ('O1', 1, 'completed', '2026-03-02 03:00Z', '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
+  ('O2', NULL, 'cancelled', '2026-03-02 04:00Z', '2026-03-02 04:00Z', '2026-03-02 04:00Z');
+INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at)
+VALUES ('O1', 1, 'P1', 3, 2.5, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
+  ('O2', 1, 'P1', -1, 2.5, '2026-03-02 04:00Z', '2026-03-02 04:00Z');
+"""
+
+
+class Ward(Shop):
+    """The shop, with what an on-call engineer asks."""
+
+    def ask(self, *args, code=0):
+        """Run a command; give what it wrote to standard output."""
+        return run_ecomm(*args, env=self.env, code=code).stdout
+
+    def doctor(self, *, code=0):
+        return json.loads(self.ask("doctor", DATE, "--json", code=code))
+
+
+@pytest.fixture(scope="module")
+def ward(sandbox, tmp_path_factory):
+    """A date that went through all stages."""
+    sandbox.reset()
+    ward = Ward(sandbox, RUN)
+    ward.env["ECOMM_RUNS_DIR"] = str(tmp_path_factory.mktemp("runs"))
+    ward.sql(SHOP)
+    ward.ecomm("run", DATE)
+    return ward
+
+
+def test_with_everything_right_it_says_so_in_a_line_and_soon(ward):
+    began = time.monotonic()
+    said = ward.ask("doctor", DATE).splitlines()
+    assert time.monotonic() - began < 30, "15 s on a machine that does nothing else"
+    assert len(said) == 1
+    assert said[0].startswith(
+        f"{DATE} is all right: 6 rows of 4 tables, every hop adds up to the cent, Tableau refreshed"
+    )
+
+
+def test_a_kpi_is_explained_down_to_the_file_of_its_run(ward):
+    said = ward.ask("explain", DATE, "net_revenue")
+    assert said.startswith(f"net_revenue of {DATE} is 5.00: proven down to its files\nkpi.agg_sales_kpi  5.00")
+    assert f"order_items/date={DATE}/run={RUN}/part-00000.csv.gz  5.00  =   2 of its 2 rows" in said
+
+
+def test_two_runs_of_a_date_are_compared(ward):
+    later = "20260303T180000Z-later"
+    ward.sql("INSERT INTO orders SELECT 'O3', 1, status, ordered_at, created_at, updated_at FROM orders LIMIT 1")
+    try:
+        ward.ecomm("extractor", "--table", "orders", "--date", DATE, ECOMM_RUN_ID=later)
+    finally:
+        ward.sql("DELETE FROM orders WHERE order_id = 'O3'")
+    said = json.loads(ward.ask("diff", f"{DATE}@{RUN}", f"{DATE}@{later}", "--format", "json"))
+    assert {"group": "rows", "what": "extractor orders", "one": 2, "other": 3, "change": "+1 (+50.0 %)"} in said
+    assert not [each for each in said if each["group"] == "columns"]
+
+
+def test_what_nobody_loaded_yet_is_bronzes_and_one_command_repairs_it(ward):
+    """The extract of the test above is newer than the last update."""
+    told = ward.doctor(code=65)
+    assert (told["cause"]["section"], told["cause"]["kind"]) == ("B", "bronze_differs")
+    assert told["cause"]["tables"] == ["orders"]
+    ward.ecomm("extractor", "--table", "orders", "--date", DATE, ECOMM_RUN_ID="20260304T180000Z-again")
+    ward.ask(*told["cause"]["command"].split()[1:])
+    assert ward.doctor()["ok"]
+
+
+def test_a_database_that_is_down_is_named_and_the_date_is_said_to_be_complete(ward):
+    with ward.sandbox.fault("postgres", "refuse"):
+        told = ward.doctor(code=75)
+    assert (told["cause"]["section"], told["cause"]["kind"], told["priority"]) == ("A", "unreachable", "P1")
+    assert "cannot reach Postgres" in told["cause"]["message"]
+    assert told["others"] == []
+
+
+def test_a_file_that_is_gone_is_named_and_the_date_is_to_be_done_again(ward):
+    (key, *_) = [key for key in ward.sandbox.keys("ecomm_db_extracts") if "/products/" in key and ".csv" in key]
+    content = ward.sandbox.get(key)
+    bucket = ward.env["ECOMM_STORE_BUCKET"]
+    ward.sandbox.s3.delete_object(Bucket=bucket, Key=key)
+    try:
+        told = ward.doctor(code=65)
+    finally:
+        ward.sandbox.s3.put_object(Bucket=bucket, Key=key, Body=content)
+    assert told["cause"]["kind"] == "extract_damaged"
+    assert key in told["cause"]["message"]
+    assert told["cause"]["command"] == f"ecomm backfill {DATE}..{DATE} --all"
+
+
+def test_the_plan_of_a_backfill_tells_the_dates_that_were_never_done_and_does_nothing(ward):
+    before = ward.sandbox.keys()
+    plan = json.loads(ward.ask("backfill", "2026-03-01..2026-03-02", "--dry-run", "--json"))
+    assert [entry["date"] for entry in plan["dates"]] == ["2026-03-01"]
+    assert plan["skipped"] == 1
+    assert plan["seconds"] > 0
+    assert ward.sandbox.keys() == before
