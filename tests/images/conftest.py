@@ -67,18 +67,40 @@ def _engine() -> None:
         pytest.skip("no Docker engine answers: cluster/engine starts one")
 
 
-@pytest.fixture(scope="session", params=stages())
-def image(request) -> Image:
-    found = Image(request.param, f"ecomm-data-pipeline/{request.param}:{__version__}")
+def built(stage: str) -> Image:
+    """Give the image of a stage, which has been built."""
+    found = Image(stage, f"ecomm-data-pipeline/{stage}:{__version__}")
     if docker("image", "inspect", found.name).returncode:
         pytest.fail(f"there is no image {found.name}: make images")
     return found
 
 
+@pytest.fixture(scope="session", params=stages())
+def image(request) -> Image:
+    """Each image in turn."""
+    return built(request.param)
+
+
+@pytest.fixture(scope="session", params=[stage for stage in stages() if stage != "dbt-runner"])
+def small_image(request) -> Image:
+    """Each that is to be small."""
+    return built(request.param)
+
+
 @pytest.fixture(scope="session")
-def base_size(image) -> int:
+def extractor() -> Image:
+    return built("extractor")
+
+
+@pytest.fixture(scope="session")
+def dbt_runner() -> Image:
+    return built("dbt-runner")
+
+
+@pytest.fixture(scope="session")
+def base_size(extractor) -> int:
     """Bytes of the base image; it is on a machine that built the images."""
-    base = image.labels["base.name"]
+    base = extractor.labels["base.name"]
     inspected = docker("image", "inspect", "--format={{.Size}}", base)
     assert inspected.returncode == 0, f"the base {base} is not here: pull it, or build the images here"
     return int(inspected.stdout)
