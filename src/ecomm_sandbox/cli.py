@@ -204,7 +204,7 @@ def gameday(
     scenario: Annotated[list[str] | None, typer.Option(help="Play this one only; may be given again.")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="File of the table of results.", show_default=False)
+        Path | None, typer.Option("-o", "--output", help="File of a page about the results.", show_default=False)
     ] = None,
 ) -> None:
     """Make things go wrong, and prove that each is noticed, told to the right people, and over once it is repaired.
@@ -212,7 +212,7 @@ def gameday(
     Needs prometheus and alertmanager on PATH (tools/prometheus, tools/alertmanager), and a loaded shop.
     """
     from ecomm_sandbox.gameday.run import SERVICES, play
-    from ecomm_sandbox.gameday.scenarios import SCENARIOS, table
+    from ecomm_sandbox.gameday.scenarios import SCENARIOS, page, table
 
     known = {one.name: one for one in SCENARIOS}
     if list_:
@@ -225,10 +225,9 @@ def gameday(
     sandbox = _sandbox(home)
     sandbox.up(SERVICES, progress=_say)
     results = list(play(sandbox, [known[name] for name in scenario or known], _say))
-    text = table(results)
-    typer.echo(text)
+    typer.echo(table(results))
     if output:
-        output.write_text(f"{text}\n", encoding="utf-8")
+        output.write_text(page(results), encoding="utf-8")
     raise typer.Exit(not all(result.good for result in results))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-__all__ = ["SCENARIOS", "Result", "Scenario", "table"]
+__all__ = ["PLACES", "SCENARIOS", "Result", "Scenario", "page", "problems_of_places", "table"]
 
 PLACES: Final = {
     "P1": {"slack #data-eng", "pagerduty"},
@@ -89,6 +89,25 @@ def problems_of_places(priority: str, places: set[str]) -> list[str]:
     wanted = PLACES[priority]
     missing = [f"{place} was not told" for place in sorted(wanted - places)]
     return missing + [f"{place} was told" for place in sorted(places - wanted)]
+
+
+def page(results: list[Result]) -> str:
+    """Write a page about the results."""
+    good = sum(result.good for result in results)
+    return f"""# Game day
+
+<!-- Made by `ecomm-sandbox gameday -o docs/gameday.md`. -->
+
+Each scenario switches one fault on, takes the step that meets it, and waits until the alert has been told at every
+place that its priority names and at no other ([alerting.md](alerting.md)); then the fault is off, the step is taken
+again, and the alert has to be over. The exporter, Prometheus with the chart's alerts and Alertmanager with its routes
+are real; the sinks are the sandbox's. All waits (`for`, grouping) are left out, so the seconds are those of the
+machinery: add an alert's `for` and its priority's `group_wait`.
+
+{table(results)}
+
+{good} of {len(results)} as they must be.
+"""
 
 
 def table(results: list[Result]) -> str:
