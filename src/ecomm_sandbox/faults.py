@@ -8,6 +8,7 @@ clears all. The body of `PUT` is `{"kind": "drop", "times": 2, "seconds": 30, "a
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from dataclasses import dataclass, field
@@ -162,3 +163,14 @@ class FaultBox:
                     fault.times = None if fault.times is None else fault.times - 1
                     return fault
         return None
+
+    def answer(self, method: str, body: bytes, kinds: dict[str, Kind]) -> tuple[int, dict[str, Any]]:
+        """Do what a request on `/sandbox/faults` asks for; gives the status and content of the answer."""
+        try:
+            if method == "DELETE":
+                self.clear()
+            elif method == "PUT":
+                self.put(Fault.parse(json.loads(body), kinds))
+        except ValueError as error:
+            return 400, {"error": str(error)}
+        return 200, {"faults": [fault.as_dict() for fault in self.list()]}

@@ -9,7 +9,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from ecomm_sandbox.faults import CATALOGUE, Fault, FaultBox
+from ecomm_sandbox.faults import CATALOGUE, FaultBox
 from ecomm_sandbox.sinks.inbox import Answer, Inbox, RefusedError, Secrets
 from ecomm_sandbox.sinks.jira import Jira
 from ecomm_sandbox.sinks.pagerduty import PagerDuty
@@ -89,20 +89,9 @@ class _Handler(BaseHTTPRequestHandler):
                 sinks.clear()
                 self._reply(Answer(200, sinks.shown()))
             case _, "/sandbox/faults":
-                self._reply(self._faults(body))
+                self._reply(Answer(*sinks.faults.answer(self.command, body, CATALOGUE["sinks"])))
             case _:
                 self._reply(Answer(404, {"error": f"there is no {path}"}))
-
-    def _faults(self, body: bytes) -> Answer:
-        faults = self.server.sinks.faults
-        try:
-            if self.command == "DELETE":
-                faults.clear()
-            elif self.command == "PUT":
-                faults.put(Fault.parse(json.loads(body), CATALOGUE["sinks"]))
-        except ValueError as error:
-            return Answer(400, {"error": str(error)})
-        return Answer(200, {"faults": [fault.as_dict() for fault in faults.list()]})
 
     def _reply(self, answer: Answer, headers: dict[str, str] | None = None) -> None:
         text = isinstance(answer.content, str)

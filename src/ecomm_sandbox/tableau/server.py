@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET  # what is parsed comes from our own clients, on this machine
 
-from ecomm_sandbox.faults import CATALOGUE, Fault
+from ecomm_sandbox.faults import CATALOGUE
 from ecomm_sandbox.state import LOOPBACK
 from ecomm_sandbox.tableau import site as site_
 from ecomm_sandbox.tableau.extracts import stamp
@@ -260,21 +260,9 @@ class _Handler(BaseHTTPRequestHandler):
             case "GET", "/sandbox/extracts":
                 self._json(200, self.server.api.extracts())
             case _, "/sandbox/faults":
-                self._faults(body)
+                self._json(*self.server.site.faults.answer(self.command, body, CATALOGUE["tableau"]))
             case _:
                 self._json(404, {"error": f"there is no {self.path}"})
-
-    def _faults(self, body: bytes) -> None:
-        faults = self.server.site.faults
-        try:
-            if self.command == "DELETE":
-                faults.clear()
-            elif self.command == "PUT":
-                faults.put(Fault.parse(json.loads(body), CATALOGUE["tableau"]))
-        except ValueError as error:
-            self._json(400, {"error": str(error)})
-        else:
-            self._json(200, {"faults": [fault.as_dict() for fault in faults.list()]})
 
     def _json(self, status: int, body: dict[str, Any]) -> None:
         self._reply(status, json.dumps(body).encode(), "application/json")
