@@ -30,6 +30,20 @@ def test_the_command_is_ready_without_a_network_and_on_a_read_only_root(image):
     assert f"ecomm {image.stage}" in run.stdout
 
 
+def test_the_command_is_ready_in_half_a_second(image):
+    """Of processor time, which other work on this machine does not lengthen much."""
+    source = f"""
+import json, os, subprocess
+def seconds():
+    before = os.times()
+    subprocess.run(["ecomm", {image.stage!r}, "--help"], capture_output=True, check=True)
+    after = os.times()
+    return after.children_user + after.children_system - before.children_user - before.children_system
+print(json.dumps(min(seconds() for _ in range(3))))
+"""
+    assert image.python(source) <= 0.5
+
+
 def test_without_settings_the_stage_itself_says_what_is_missing(image):
     """It has loaded its own modules by then."""
     run = image.run(image.stage, *ARGUMENTS.get(image.stage, ["--date=2026-01-02"]))
