@@ -19,6 +19,7 @@ from ecomm_sandbox.sinks.inbox import Secrets
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
+    from ecomm_sandbox.gameday.watch import Watch
     from ecomm_sandbox.sandbox import Sandbox
 
 __all__ = ["SERVICES", "play"]
@@ -42,8 +43,8 @@ def play(sandbox: Sandbox, scenarios: Sequence[Scenario], say: Callable[[str, st
         sandbox.clear_messages()
         with tempfile.TemporaryDirectory(prefix="gameday-") as folder:
             sinks = f"http://127.0.0.1:{sandbox.state.ports['sinks']}"
-            with watching(Secrets.of(sandbox.state), sinks, environment, Path(folder)):
-                result = _Play(sandbox, scenario, environment).play()
+            with watching(Secrets.of(sandbox.state), sinks, environment, Path(folder)) as watch:
+                result = _Play(sandbox, scenario, environment, watch).play()
         say(scenario.name, "ok" if result.good else "; ".join(result.problems))
         yield result
 
@@ -61,8 +62,9 @@ def _newest_date(environment: dict[str, str]) -> str:
 class _Play:
     """One scenario."""
 
-    def __init__(self, sandbox: Sandbox, scenario: Scenario, environment: dict[str, str]) -> None:
+    def __init__(self, sandbox: Sandbox, scenario: Scenario, environment: dict[str, str], watch: Watch) -> None:
         self._sandbox = sandbox
+        self._watch = watch
         self._scenario = scenario
         self._environment = environment
         self._date = _newest_date(environment)
@@ -71,18 +73,34 @@ class _Play:
     def play(self) -> Result:
         """Do it."""
         one = self._scenario
-        self._sandbox.fault(*one.fault, **one.options)
+        self._break()
         try:
             code = self._step(one.environment)
             if bool(code) != one.fails:
                 self._result.problems.append(f"the step ended with {code}")
             self._await_notice()
         finally:
-            self._sandbox.clear_faults()
+            self._mend()
         self._repair()
         return self._result
 
+    def _break(self) -> None:
+        name, kind = self._scenario.fault
+        if kind == "stop":
+            self._watch.stop(name)
+        else:
+            self._sandbox.fault(name, kind, **self._scenario.options)
+
+    def _mend(self) -> None:
+        name, kind = self._scenario.fault
+        if kind == "stop":
+            self._watch.start(name)
+        else:
+            self._sandbox.clear_faults()
+
     def _step(self, environment: dict[str, str]) -> int:
+        if not self._scenario.step:
+            return 0
         command = [part.format(date=self._date) for part in self._scenario.step]
         done = subprocess.run(
             [sys.executable, "-m", "ecomm_pipeline.cli", *command],
@@ -117,7 +135,8 @@ class _Play:
         page = "-".join(_words(self._scenario.alert.removeprefix("Ecomm")))
         labels = [f"{name.replace('_', ' ')} {value}" for name, value in self._scenario.labels.items()]
         over = message["what"] == "resolve" or "Resolved: " in text
-        return f"runbooks/{page}.md" in text and self._date in text and (over or all(one in text for one in labels))
+        of_date = not self._scenario.dated or self._date in text
+        return f"runbooks/{page}.md" in text and of_date and (over or all(one in text for one in labels))
 
     def _messages(self) -> list[dict[str, Any]]:
         """Give the messages about the alert, and what was told later of the same incident or ticket."""

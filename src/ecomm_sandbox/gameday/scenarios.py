@@ -27,7 +27,7 @@ class Scenario:
     runbook: str
     """Section of the runbook, A to F; empty for what it does not treat."""
     fault: tuple[str, str]
-    """Service and kind, as `ecomm-sandbox fault` takes them."""
+    """Service and kind, as `ecomm-sandbox fault` takes them; or a name of those who watch, and `stop`."""
     alert: str
     priority: str
     labels: dict[str, str]
@@ -36,8 +36,11 @@ class Scenario:
     environment: dict[str, str] = field(default_factory=dict)
     """Settings with which the step meets the fault sooner."""
     step: tuple[str, ...] = _extract("orders")
+    """A command of `ecomm`; none where nobody has to do anything for it to be noticed."""
     fails: bool = True
     """Whether the step fails."""
+    dated: bool = True
+    """Whether the alert is about the date."""
 
 
 def _extraction(name: str, kind: str, failure_class: str, priority: str = "P1", **more: Any) -> Scenario:  # noqa: ANN401
@@ -64,6 +67,9 @@ SCENARIOS: Final = (
             ("column-renamed", "rename-column", "customers"),
             ("column-widened", "widen-column", "order_items"),
         )
+    ),
+    Scenario(
+        "exporter-down", "", ("exporter", "stop"), "EcommExporterDown", "P1", {}, step=(), fails=False, dated=False
     ),
 )
 """The quick ones: they need Postgres, S3 and the sinks."""

@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import sys
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,12 +25,13 @@ if TYPE_CHECKING:
 
     from ecomm_sandbox.sinks.inbox import Secrets
 
-__all__ = ["CHART", "alertmanager_config", "rules", "until", "watching", "write_credentials"]
+__all__ = ["CHART", "Watch", "alertmanager_config", "rules", "until", "watching", "write_credentials"]
 
 CHART: Final = Path(__file__).parents[3] / "helm" / "ecomm-data-pipeline"
 _MOUNT: Final = "/etc/alertmanager/secrets/ecomm-alerts"
 _WAITS: Final = {"group_wait": "0s", "group_interval": "1s", "repeat_interval": "1h"}
 _STARTS_WITHIN: Final = 60.0
+_ENDS_WITHIN: Final = 20.0
 
 
 def until(what: Callable[[], Any], seconds: float) -> Any:  # noqa: ANN401 (what it gives)
@@ -80,9 +81,46 @@ def program(name: str) -> str:
     return found
 
 
+class Watch:
+    """The processes of those who watch, by name."""
+
+    def __init__(
+        self,
+        folder: Path,
+        commands: Mapping[str, list[str]],
+        environments: Mapping[str, Mapping[str, str]],
+        environment: Mapping[str, str],
+    ) -> None:
+        self._folder = folder
+        self._commands = commands
+        self._environments = environments
+        self._environment = environment
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    def start(self, name: str) -> None:
+        """Start one of them."""
+        environment = dict(self._environments.get(name, self._environment))
+        with (self._folder / f"{name}.log").open("a") as log:
+            self._processes[name] = subprocess.Popen(
+                self._commands[name], cwd=self._folder, env=environment, stdout=log, stderr=log
+            )
+
+    def stop(self, name: str) -> None:
+        """End one of them; one that does not run is no error."""
+        process = self._processes.pop(name, None)
+        if process is None:
+            return
+        process.terminate()
+        try:
+            process.wait(_ENDS_WITHIN)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
 @contextmanager
-def watching(secrets: Secrets, sinks: str, environment: Mapping[str, str], folder: Path) -> Iterator[str]:
-    """Run all three while the block lasts, with their files in a folder; gives Prometheus' address.
+def watching(secrets: Secrets, sinks: str, environment: Mapping[str, str], folder: Path) -> Iterator[Watch]:
+    """Run all three while the block lasts, with their files in a folder.
 
     `environment` is that of the pipeline; `sinks` is the URL at which the sinks are.
     """
@@ -117,29 +155,18 @@ def watching(secrets: Secrets, sinks: str, environment: Mapping[str, str], folde
             "--rules.alert.resend-delay=500ms",
         ],
     }
-    with ExitStack() as stack:
-        for name, command in commands.items():
-            stack.enter_context(_running(name, command, folder, watched if name == "exporter" else plain))
+    watch = Watch(folder, commands, {"exporter": watched}, plain)
+    try:
+        for name in commands:
+            watch.start(name)
         address = f"http://{LOOPBACK}:{prometheus}"
         if not until(lambda: _knows_metrics(address), _STARTS_WITHIN):
             message = f"Prometheus has no metrics of the pipeline after {_STARTS_WITHIN:.0f} s"
             raise SandboxError(message, next_step=f"see the logs in {folder}")
-        yield address
-
-
-@contextmanager
-def _running(name: str, command: list[str], folder: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    with (folder / f"{name}.log").open("w") as log:
-        process = subprocess.Popen(command, cwd=folder, env=dict(environment), stdout=log, stderr=log)
-    try:
-        yield
+        yield watch
     finally:
-        process.terminate()
-        try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        for name in reversed(commands):
+            watch.stop(name)
 
 
 def _knows_metrics(address: str) -> bool:
