@@ -22,7 +22,7 @@ LAYERS = ("common", "databricks", "own", "ours")
 """The Dockerfile's last layers with files, without the skeleton and the SBOM, which are some kilobytes."""
 
 ARGUMENTS = {"extractor": ["--table=orders", "--date=2026-01-02"], "exporter": []}
-"""Of the stages that take other arguments than a date. Without settings each ends when it has loaded what it needs."""
+"""Of the stages that take other arguments than a date. Without settings each ends when it has loaded its own modules."""
 
 PROBE = """
 import json, resource, subprocess, sys, time
@@ -80,8 +80,8 @@ def tables(measured: list[Measured], base: str) -> Iterator[str]:
         + " | ".join(f"{size:.1f}" for size in (once["common"], once["databricks"], own, once["ours"]))
         + " |"
     )
-    yield "\nUntil the command answers, in seconds; `--help`, and with the stage's own modules and libraries loaded:\n"
-    yield "| image | `--help`: best | first | CPU | loaded: best | first | CPU |"
+    yield "\nUntil the command answers, in seconds: `--help`, and the stage itself, which has no settings here and says so:\n"
+    yield "| image | `--help`: best | first | CPU | stage: best | first | CPU |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for stage, _, _, times in measured:
         cells = " | ".join(f"{times[what][key]:.2f}" for what in ("help", "loaded") for key in ("best", "first", "cpu"))
