@@ -22,7 +22,7 @@ LAYERS = ("common", "databricks", "own", "ours")
 """The Dockerfile's last layers with files, without the skeleton and the SBOM, which are some kilobytes."""
 
 ARGUMENTS = {"extractor": ["--table=orders", "--date=2026-01-02"], "exporter": []}
-"""Of the stages that take other arguments than a date. Without settings each ends when it has loaded its own modules."""
+"""Of the stages that take other arguments than a date. Without settings each ends once its own modules are loaded."""
 
 PROBE = """
 import json, resource, subprocess, sys, time
@@ -80,7 +80,7 @@ def tables(measured: list[Measured], base: str) -> Iterator[str]:
         + " | ".join(f"{size:.1f}" for size in (once["common"], once["databricks"], own, once["ours"]))
         + " |"
     )
-    yield "\nUntil the command answers, in seconds: `--help`, and the stage itself, which has no settings here and says so:\n"
+    yield "\nSeconds until the command answers: `--help`, and the stage itself, which has no settings here and says so:\n"
     yield "| image | `--help`: best | first | CPU | stage: best | first | CPU |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for stage, _, _, times in measured:
