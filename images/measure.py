@@ -80,7 +80,7 @@ def tables(measured: list[Measured], base: str) -> Iterator[str]:
         + " | ".join(f"{size:.1f}" for size in (once["common"], once["databricks"], own, once["ours"]))
         + " |"
     )
-    yield "\nSeconds until the command answers: `--help`, and the stage itself, which has no settings here and says so:\n"
+    yield "\nSeconds until the command answers: `--help`, and the stage itself, which lacks its settings here:\n"
     yield "| image | `--help`: best | first | CPU | stage: best | first | CPU |"
     yield "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"
     for stage, _, _, times in measured:
