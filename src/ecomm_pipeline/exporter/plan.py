@@ -113,23 +113,25 @@ class _Day:
         return list({record.table: record for record in self.of_stage(stage)}.values())
 
 
-def samples(
-    records: Iterable[Record], calendar: Calendar, tables: Sequence[str], *, first: BusinessDate | None
-) -> list[Sample]:
+def samples(records: Iterable[Record], calendar: Calendar, tables: Sequence[str]) -> list[Sample]:
     """Give all samples that the ledger tells.
 
-    A reconciler's `figures["sheet"]` are the rows of the sheet that the ledger only names. `first` is the ledger's
-    first date: dates before it are nobody's fault.
+    A reconciler's `figures["sheet"]` are the rows of the sheet that the ledger only names.
     """
     held = sorted(records, key=lambda record: record.began_at)
     days = _days(held)
-    shown = [day for day in calendar.window() if day >= min(first or calendar.newest, calendar.newest)]
     made = _Samples()
-    for date in shown:
+    for date in _shown(held, days, calendar):
         _of_date(made, days, date, calendar, tables)
     _of_all(made, held, calendar)
     _of_backfills(made, held, days)
     return made.samples
+
+
+def _shown(held: Sequence[Record], days: Mapping[BusinessDate, _Day], calendar: Calendar) -> Iterator[BusinessDate]:
+    """The window's dates that have records, or should: the newest, and all since the schedule's first night."""
+    first = min((record.dates.first for record in held if record.trigger == "cron"), default=calendar.newest)
+    return (date for date in calendar.window() if date in days or date >= min(first, calendar.newest))
 
 
 class _Samples:

@@ -81,7 +81,6 @@ class LedgerView:
         self._tz = zone(settings.business.business_timezone)
         self._held: dict[tuple[str, str], Record | None] = {}
         self._records: list[Record] = []
-        self._first: BusinessDate | None = None
         self._own: list[Sample] = []
         self._reads = 0
 
@@ -104,7 +103,7 @@ class LedgerView:
     def samples(self) -> list[Sample]:
         """What there is to tell at this instant."""
         calendar = Calendar(self._tz, self._clock.now(), self._settings.nightly, self._settings.exporter)
-        told = samples(self._records, calendar, self._settings.business.tables, first=self._first)
+        told = samples(self._records, calendar, self._settings.business.tables)
         return [*told, *self._own]
 
     def _refresh(self) -> None:
@@ -124,7 +123,6 @@ class LedgerView:
         oldest_first = sorted(wanted, key=lambda identity: wanted[identity].modified)
         records = [record for identity in oldest_first if (record := self._held[identity]) is not None]
         self._records = list({(r.stage, r.part, r.run_id, r.first_date, r.last_date): r for r in records}.values())
-        self._first = min((day for day, _, _ in dated), default=None)
 
     def _place(self, key: str) -> Iterator[tuple[BusinessDate, str]]:
         """The date of a record's key, and the rest of it."""

@@ -7,7 +7,6 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.exporter.metrics import LABELS, METRICS
 from ecomm_pipeline.exporter.plan import Calendar, samples
 from ecomm_pipeline.layout import STAGES
@@ -60,10 +59,10 @@ def node(kind="model", status="success", **more):
     return {"kind": kind, "file": "x", "status": status, "seconds": 1.0, **more}
 
 
-def told(records, when=None, tables=DEFAULT_TABLES, first=DAY):
+def told(records, when=None, tables=DEFAULT_TABLES):
     """Every sample: `{name: {labels: value}}`, labels as a tuple without empty ones."""
     found = {}
-    for sample in samples(records, when or calendar(), tables, first=BusinessDate(first)):
+    for sample in samples(records, when or calendar(), tables):
         labels = tuple(label for label in sample.labels if label)
         assert labels not in found.setdefault(sample.metric, {}), f"{sample.metric}{labels} is told twice"
         found[sample.metric][labels] = sample.value
@@ -113,10 +112,13 @@ def test_a_date_is_not_missed_before_its_night_begins():
     assert (D, "extractor", "cron", "internal", "P1") in early["stage_failed_timestamp_seconds"]
 
 
-def test_dates_before_the_ledger_s_first_are_nobody_s_fault():
-    first = DAY - timedelta(days=2)
-    assert set(told(night(), first=first)["date_nightly"]) == {(str(first + timedelta(days=n)),) for n in range(3)}
-    assert len(told(night(), first=date(2025, 1, 1))["date_nightly"]) == 14
+def test_dates_before_the_schedule_s_first_night_are_nobody_s_fault():
+    before = DAY - timedelta(days=2)
+    dates = {(str(before + timedelta(days=n)),) for n in range(3)}
+    assert set(told([*night(before), *night()])["date_nightly"]) == dates
+    by_hand = [r.model_copy(update={"trigger": "manual"}) for r in night(before)]
+    assert set(told([*by_hand, *night()])["date_nightly"]) == {(str(before),), (D,)}, "what there is of it is told"
+    assert len(told([*night(date(2026, 1, 1)), *night()])["date_nightly"]) == 14
 
 
 def test_the_worst_table_is_the_stage_s_outcome_and_the_failure_has_its_class_s_priority():
@@ -188,7 +190,7 @@ def test_what_stages_usually_take_goes_before_what_is_expected():
 def test_what_is_usual_is_of_the_same_weekday():
     days = [DAY - timedelta(days=n) for n in range(1, 36)]
     shop = [r for day in days for r in night(day, rows=0 if day.weekday() == 5 else 100)]
-    usual = told([*shop, *night()], first=days[-1])["rows_usual"]
+    usual = told([*shop, *night()])["rows_usual"]
     saturday = next(day for day in days if day.weekday() == 5)
     assert usual[D, "orders", "extracted"] == 100
     assert usual[str(saturday), "orders", "extracted"] in (0, 100)
@@ -320,5 +322,5 @@ def test_a_backfill_is_told_whatever_its_dates_until_a_later_run_succeeds():
 
 def test_sixty_nights_make_few_series():
     records = [r for n in range(60) for r in night(DAY - timedelta(days=n))]
-    found = samples(records, calendar(), DEFAULT_TABLES, first=BusinessDate(DAY - timedelta(days=60)))
+    found = samples(records, calendar(), DEFAULT_TABLES)
     assert len(found) < 1500
