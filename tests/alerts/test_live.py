@@ -216,9 +216,12 @@ def test_what_the_dashboard_asks_has_an_answer(prometheus, expression):
     assert ask(prometheus, expression)
 
 
+def names(prometheus):
+    return {row["metric"]["alertname"] for row in ask(prometheus, 'ALERTS{alertstate="firing"}')}
+
+
 def test_alerts_fire_for_what_is_wrong_in_the_ledger_and_for_nothing_else(prometheus):
-    firing = {row["metric"]["alertname"] for row in ask(prometheus, 'ALERTS{alertstate="firing"}')}
-    assert firing == {
+    expected = {
         "EcommBackfillFailed",
         "EcommDashboardStale",
         "EcommDbtFailed",
@@ -230,6 +233,10 @@ def test_alerts_fire_for_what_is_wrong_in_the_ledger_and_for_nothing_else(promet
         "EcommStageSlow",
         "EcommWatchdog",
     }
+    deadline = time.monotonic() + 20
+    while (firing := names(prometheus)) != expected and time.monotonic() < deadline:
+        time.sleep(0.5)  # rules are looked at one after the other, the first time before anything was scraped
+    assert firing == expected
     (dbt,) = (row["metric"] for row in ask(prometheus, 'ALERTS{alertname="EcommDbtFailed"}'))
     assert (dbt["priority"], dbt["failure_class"], dbt["stage"]) == ("P2", "bad_data", "dbt-runner")
 
