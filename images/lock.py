@@ -8,6 +8,7 @@ builds.
     layers/common.txt        every stage
     layers/databricks.txt    and the stages that call Databricks
     STAGE/requirements.txt   and one stage
+    sandbox/packages.txt     the sandbox, for tests: all of it
 """  # noqa: INP001 (a script)
 
 from __future__ import annotations
@@ -53,6 +54,7 @@ def lock() -> dict[Path, str]:
     common = _export()
     databricks = _without(_export(_SMALLEST), common)
     texts = {IMAGES / "layers/common.txt": common, IMAGES / "layers/databricks.txt": databricks}
+    texts[IMAGES / "sandbox/packages.txt"] = _export("sandbox")
     for stage in stages():
         *below, own = layers(stage)
         shared = {requirement for layer in below for requirement in texts[layer]}

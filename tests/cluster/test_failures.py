@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.cluster import PIPELINE, wait_until
+from tests.support.cluster import PIPELINE, on_demand, wait_until
 
 from ecomm_pipeline.errors import FAILURE_CLASSES
 
@@ -12,6 +12,7 @@ RETRIES = 2
 NO_COMPUTE = "[INSUFFICIENT_CAPACITY] There is no compute."
 
 
+@on_demand
 @pytest.mark.timeout(500)
 def test_a_failing_step_is_retried_as_its_class_says_and_argo_retry_does_only_what_failed_and_what_follows(
     cluster, shop, equals_the_computation
@@ -40,6 +41,7 @@ def test_a_failing_step_is_retried_as_its_class_says_and_argo_retry_does_only_wh
     equals_the_computation(days)
 
 
+@on_demand
 @pytest.mark.timeout(500)
 def test_a_run_survives_the_loss_of_a_pod_in_mid_stage_with_one_update_and_the_same_result(
     cluster, shop, equals_the_computation

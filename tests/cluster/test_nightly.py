@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from tests.support.cluster import PIPELINE, RELEASE, Run, wait_until
+from tests.support.cluster import PIPELINE, RELEASE, Run, on_demand, wait_until
 from tests.support.invoices import ZONE
 from tests.support.kpis import expected_kpis
 
@@ -62,6 +62,7 @@ def extracted(run):
     return [node for node in run.tries("extractor") if node.phase == "Succeeded"]
 
 
+@on_demand
 @pytest.mark.timeout(600)
 def test_a_second_run_of_a_date_waits_for_the_first(cluster, submitted):
     second = cluster.submit(f"cronwf/{PIPELINE}", date=submitted.date, trigger="manual")
@@ -82,6 +83,7 @@ def message(run):
     return (run.get().get("status") or {}).get("message", "")
 
 
+@on_demand
 @pytest.mark.timeout(600)
 def test_a_submitted_date_ends_green_and_its_kpi_tables_equal_the_independent_computation(cluster, good_day):
     assert good_day.kpis == expected_kpis(good_day.days)

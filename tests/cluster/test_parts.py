@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.support.cluster import on_demand
 
 from ecomm_sandbox.services import http
 
@@ -19,6 +20,7 @@ def refreshed(cluster):
     return {name: extract["refreshed_at"] for name, extract in extracts.items() if extract}
 
 
+@on_demand
 @pytest.mark.timeout(300)
 def test_one_kpi_table_is_built_again_and_then_tableau_refreshed_without_anything_else(cluster, good_day):
     before = refreshed(cluster)
