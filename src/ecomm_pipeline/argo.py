@@ -181,7 +181,7 @@ def _errors(what: str, namespace: str) -> AbstractContextManager[None]:
 
 _REFUSALS: Final[dict[int, tuple[type[EcommError], str]]] = {
     401: (CredentialsError, "sign in to the cluster again"),
-    403: (CredentialsError, "ask for the chart's role ecomm-operator, or the rights to create workflows"),
+    403: (CredentialsError, "ask for the rights to create and to read workflows there"),
     404: (MissingSourceError, "check the name and the namespace"),
     422: (BadDataError, "see the message; Argo refused the workflow as it is"),
 }
