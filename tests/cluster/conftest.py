@@ -72,32 +72,20 @@ def week(shop: Callable[[int, int], Days]) -> Days:
 
 
 class GoodDay:
-    """A date that a person submitted from the CronWorkflow, and what came of it."""
+    """A date that was submitted from the CronWorkflow and ended green, with the KPI tables as they were then."""
 
     def __init__(self, cluster: Cluster, week: Days) -> None:
         self.days = Days(week.folder, week.first + timedelta(days=3), 1)
         self.date = self.days.dates[0]
         self.run = cluster.submit(f"cronwf/{PIPELINE}", date=self.date, trigger="manual")
-        self.kpis: Kpis | None = None
-
-    def ends_green(self) -> GoodDay:
-        """Wait for its end, and keep the KPI tables as they were then."""
-        if self.kpis is None:
-            self.run.ends("Succeeded", within=400)
-            self.kpis = read_kpis(self.run.cluster.sandbox, self.days)
-        return self
+        self.run.ends("Succeeded", within=400)
+        self.kpis: Kpis = read_kpis(cluster.sandbox, self.days)
 
 
 @pytest.fixture(scope="session")
-def submitted(cluster: Cluster, week: Days) -> GoodDay:
-    """The good day, perhaps still running."""
+def good_day(cluster: Cluster, week: Days) -> GoodDay:
+    """The good day."""
     return GoodDay(cluster, week)
-
-
-@pytest.fixture
-def good_day(submitted: GoodDay) -> GoodDay:
-    """The good day, green."""
-    return submitted.ends_green()
 
 
 @pytest.fixture

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from tests.support.cluster import on_demand
 
 from ecomm_pipeline.contract import CONTRACT
 
 
-@on_demand
 @pytest.mark.timeout(600)
 def test_a_backfill_extracts_exactly_the_missing_dates_updates_once_and_is_harmless_twice(
     cluster, week, good_day, equals_the_computation

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from ecomm_pipeline.ledger import Record
 from ecomm_sandbox import databricks_service
 from ecomm_sandbox.sandbox import Sandbox
@@ -29,11 +27,6 @@ SANDBOX = "ecomm-sandbox"
 RELEASE = "ecomm-data-pipeline"
 PIPELINE = "batch-ecomm-pipeline"
 ENDED = ("Succeeded", "Failed", "Error")
-
-on_demand = pytest.mark.skipif(
-    os.environ.get("ECOMM_TEST_CLUSTER_ALL") != "true", reason="not yet seen green; ECOMM_TEST_CLUSTER_ALL=true runs it"
-)
-"""For tests that are written and await their first green run."""
 
 
 class WaitedTooLongError(AssertionError):
@@ -174,6 +167,11 @@ class Run:
             if pod["metadata"]["annotations"].get("workflows.argoproj.io/node-id") == node.id
         ]
         self.cluster.kubectl("delete", "pod", *names, "--wait=false", *options)
+
+    def kill_process(self, template: str, date: str) -> None:
+        """Kill the process of a stage, as the kernel does when memory runs out: it cannot clean up."""
+        command = f"/ecomm {template} --date={date}"
+        self.cluster.run("docker", "exec", "ecomm-control-plane", "pkill", "-KILL", "-f", command)
 
     def retry(self) -> None:
         """Retry it, as the button of Argo's page does."""
