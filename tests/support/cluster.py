@@ -159,14 +159,15 @@ class Run:
             within,
         )
 
-    def delete_pod(self, node: Node, *options: str) -> None:
-        """Delete the pod of a node, as a drained machine or a person does."""
-        names = [
-            pod["metadata"]["name"]
+    def delete_pod(self, node: Node) -> set[str]:
+        """Delete the pod of a node, as a drained machine or a person does; give its uid."""
+        pods = [
+            pod["metadata"]
             for pod in self.pods()
             if pod["metadata"]["annotations"].get("workflows.argoproj.io/node-id") == node.id
         ]
-        self.cluster.kubectl("delete", "pod", *names, "--wait=false", *options)
+        self.cluster.kubectl("delete", "pod", *(pod["name"] for pod in pods), "--wait=false")
+        return {pod["uid"] for pod in pods}
 
     def kill_process(self, template: str, date: str) -> None:
         """Kill the process of a stage, as the kernel does when memory runs out: it cannot clean up."""
