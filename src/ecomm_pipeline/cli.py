@@ -198,10 +198,10 @@ def run(
     from ecomm_pipeline.clock import SystemClock
     from ecomm_pipeline.runner.plan import choose
     from ecomm_pipeline.runner.run import find_workflows, run_workflow
-    from ecomm_pipeline.settings import Business, Run, load
+    from ecomm_pipeline.settings import Business, load
 
     business, clock = load(Business), SystemClock()
-    this_run = load(Run).model_copy(update={"run_id": run_id}) if run_id else load(Run)
+    this_run = _this_run(run_id)
     run_workflow(
         choose(_dates(dates, business), business.tables),
         run_id=_run_id(this_run, clock),
@@ -348,7 +348,7 @@ def rerun(  # noqa: PLR0913 (the options of a command)
     from ecomm_pipeline.rerun import plan
     from ecomm_pipeline.rerun.run import on_argo, on_this_machine
     from ecomm_pipeline.runner.run import find_workflows
-    from ecomm_pipeline.settings import Business, Run, load
+    from ecomm_pipeline.settings import Business, load
 
     business, clock = load(Business), SystemClock()
     dates = _dates(date or clock.now().isoformat(), business)
@@ -359,7 +359,7 @@ def rerun(  # noqa: PLR0913 (the options of a command)
 
         on_argo(chosen, Argo(namespace, clock, context=context), follow=follow)
         return
-    this_run = load(Run).model_copy(update={"run_id": run_id}) if run_id else load(Run)
+    this_run = _this_run(run_id)
     on_this_machine(
         chosen,
         dates,
@@ -499,6 +499,14 @@ def _backlog(text: str, mode: Mode) -> list[Need]:
         get_logger().info("dates.needed", date=str(need.date), reasons=need.reasons)
     get_logger().info("dates.planned", dates=str(dates), mode=mode, needed=sum(map(bool, needs)), of=len(needs))
     return needs
+
+
+def _this_run(run_id: str) -> Run:
+    """Give the run that the environment describes, with the id of the command line if one was given."""
+    from ecomm_pipeline.settings import Run, load
+
+    run = load(Run)
+    return run.model_copy(update={"run_id": run_id}) if run_id else run
 
 
 def _run_id(run: Run, clock: Any) -> str:  # noqa: ANN401 (a Clock, imported where it is made)

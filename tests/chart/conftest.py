@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
 from functools import cache
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any, Final
 
 import pytest
 import yaml
+from tests.support.tools import tool
 
 CHART: Final = Path(__file__).parents[2] / "helm" / "ecomm-data-pipeline"
 SCENARIOS: Final = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
@@ -19,14 +18,6 @@ NAMESPACE: Final = "ecomm"
 KUBERNETES: Final = "1.34.4"
 
 Document = dict[str, Any]
-
-
-def tool(name: str) -> str | None:
-    """Find a program in PATH, or where `cluster/tools` puts it."""
-    cached = (
-        Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecomm-data-pipeline" / "cluster" / "bin"
-    )
-    return shutil.which(name) or shutil.which(name, path=str(cached))
 
 
 @cache

@@ -13,10 +13,11 @@ import yaml
 from kubernetes_validate import ValidationError, validate
 from kubernetes_validate.utils import all_versions
 from packaging.version import Version
+from tests.support.tools import tool
 
 from ecomm_pipeline import __version__
 
-from .conftest import CHART, SCENARIOS, of_kind, packed, render, rendered, run_helm, steps, tool
+from .conftest import CHART, SCENARIOS, of_kind, packed, render, rendered, run_helm, steps
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
-from pathlib import Path
 
 import pytest
+from tests.support.tools import tool
 from workflows.render import RENDERED
 
-CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ecomm-data-pipeline" / "cluster" / "bin"
-ARGO = shutil.which("argo") or shutil.which("argo", path=str(CACHE))
+ARGO = tool("argo")
 
 pytestmark = pytest.mark.skipif(ARGO is None, reason="argo is not here: run `cluster/tools argo`")
 
