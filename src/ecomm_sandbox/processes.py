@@ -51,13 +51,17 @@ def start(
 
 
 def identity(pid: int) -> tuple[int, int] | None:
-    """Give (process id, start time in clock ticks after boot) of a running process; None when it is dead."""
+    """Give (process id, start time in clock ticks after boot) of a running process; None when it is dead.
+
+    A process that was killed is not dead before its last thread is: until then its ports are taken.
+    """
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return None
     state, *rest = stat[stat.rindex(")") + 2 :].split()
-    return None if state in "ZX" else (pid, int(rest[18]))
+    threads, started = int(rest[16]), int(rest[18])
+    return None if state in "ZX" and threads <= 1 else (pid, started)
 
 
 def is_running(process: tuple[int, int] | None) -> bool:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from ecomm_sandbox import processes
 
@@ -63,3 +64,22 @@ def test_a_zombie_is_not_running():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     process.wait()
+
+
+def test_a_process_whose_last_thread_still_runs_is_not_dead_yet(tmp_path):
+    thread = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
+    code = f"{thread}; print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"  # the first thread ends, as one does that was killed
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    try:
+        process.stdout.readline()
+        state = Path(f"/proc/{process.pid}/stat")
+        deadline = time.monotonic() + 10
+        while ") Z " not in state.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert ") Z " in state.read_text()
+        assert processes.identity(process.pid) is not None
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+    assert processes.identity(process.pid) is None
