@@ -68,7 +68,7 @@ def test_a_zombie_is_not_running():
 
 def test_a_process_whose_last_thread_still_runs_is_not_dead_yet(tmp_path):
     thread = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(60,)).start()"
-    code = f"{thread}; print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"  # the first thread ends, as one does that was killed
+    code = f"{thread}; print('ready', flush=True); ctypes.CDLL(None).pthread_exit(None)"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
     try:
         process.stdout.readline()
