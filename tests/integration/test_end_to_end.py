@@ -242,18 +242,12 @@ def test_running_a_date_again_changes_nothing(month):
     assert fingerprint(month) == before
 
 
-def test_running_the_month_again_changes_nothing(month):
-    before = fingerprint(month)
-    month("run", MONTH)
-    assert fingerprint(month) == before
-
-
-def test_days_in_random_order_with_updates_between_give_the_same_tables(month):
+def test_days_in_random_order_some_of_them_twice_with_updates_between_give_the_same_tables(month):
     before = fingerprint(month)
     month.sandbox.reset_lakehouse()
     days = [FIRST + timedelta(days=n) for n in range(DAYS)]
     random.Random(20110301).shuffle(days)
-    for some in (days[:3], days[3:17], days[17:]):
+    for some in (days[:3], days[3:17], days[10:]):
         jobs = [(table, day) for day in some for table in ("orders", "products", "customers", "order_items")]
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda job: month("extractor", "--table", job[0], "--date", str(job[1])), jobs))
