@@ -30,10 +30,11 @@ _ZONE: Final = "ECOMM_BUSINESS_TIMEZONE"
 
 
 def environment(state: State) -> dict[str, str]:
-    """Give the variables of the services that have ports."""
+    """Give the variables of the services that were ever up."""
     ports, secrets = state.ports, state.secrets
     env = {"ECOMM_BUSINESS_TIMEZONE": state.values.get("timezone", databricks.DEFAULT_TIMEZONE)}
-    if "postgres" in ports:
+    # The proxy has the ports of Postgres and S3, whichever of them stands behind it; their secrets are their own.
+    if f"postgres-{postgres.READER}" in secrets:
         reader = {"HOST": state.address, "PORT": str(ports["postgres"]), "DATABASE": postgres.DATABASE}
         reader |= {"USER": postgres.READER, "PASSWORD": secrets[f"postgres-{postgres.READER}"], "SSLMODE": "disable"}
         env |= {f"ECOMM_POSTGRES_{name}": value for name, value in reader.items()} | {"ECOMM_POSTGRES_SCHEMA": "public"}
@@ -42,7 +43,7 @@ def environment(state: State) -> dict[str, str]:
         env["ECOMM_SANDBOX_OWNER_DSN"] = (
             f"postgresql://{owner}@{state.address}:{ports['postgres']}/{postgres.DATABASE}?sslmode=disable"
         )
-    if "s3" in ports:
+    if "s3-access-key" in secrets:
         endpoint = f"http://{state.address}:{ports['s3']}"
         env |= {"ECOMM_STORE_BUCKET": s3.BUCKET, "ECOMM_STORE_PREFIX": "", "ECOMM_STORE_ENDPOINT": endpoint}
         env |= {"ECOMM_STORE_REGION": s3.REGION, "AWS_ENDPOINT_URL": endpoint, "AWS_REGION": s3.REGION}

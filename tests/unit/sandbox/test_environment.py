@@ -34,6 +34,14 @@ def test_an_exposed_sandbox_hands_out_the_name_by_which_others_reach_it():
     assert "127.0.0.1" not in exports(env)
 
 
+def test_a_service_that_was_never_up_is_left_out_though_the_proxy_keeps_its_port():
+    ports = {name: PORTS[name] for name in ("postgres", "s3")}
+    only_s3 = State(ports=ports, secrets={"s3-access-key": "a", "s3-secret-key": "b"})
+    env = environment(only_s3)
+    assert env["AWS_ACCESS_KEY_ID"] == "a"
+    assert not [name for name in env if "POSTGRES" in name or name.startswith("PG")]
+
+
 def test_the_charts_values_hold_every_setting_and_no_credential():
     text = values(environment(state("there")))
     written = json.loads(text)
