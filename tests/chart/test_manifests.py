@@ -148,6 +148,12 @@ def differences(before, after, path=""):
         yield path
 
 
+def test_the_schedule_is_made_after_what_it_refers_to():
+    """As Helm orders it; Argo looks again after 20 minutes at a CronWorkflow whose WorkflowTemplate was not there."""
+    kinds = [one["kind"] for one in render() if one["kind"] in {"WorkflowTemplate", "CronWorkflow"}]
+    assert kinds == ["WorkflowTemplate"] * (len(kinds) - 1) + ["CronWorkflow"]
+
+
 def expressions(workflow):
     return sorted(re.findall(r"\{\{.*?\}\}", json.dumps(workflow)))
 

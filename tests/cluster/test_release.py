@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
-from tests.support.cluster import NAMESPACE, PIPELINE, RELEASE
+from tests.support.cluster import NAMESPACE, PIPELINE, RELEASE, wait_until
 
 ELSEWHERE = "ecomm-release"
 OF_KUBERNETES = {"serviceaccounts/default", "configmaps/kube-root-ca.crt"}
@@ -47,12 +48,20 @@ def tables(cluster, namespace):
     return json.loads(given["tables"]), settings["ECOMM_TABLES"]
 
 
+def heard(cluster):
+    """List what Argo's controller said of CronWorkflows, with their namespaces: their status does not tell."""
+    log = cluster.kubectl("logs", "deployment/workflow-controller", "--since=5m", namespace="argo")
+    lines = re.findall(r'msg="([^"]*cron workflow[^"]*|CronWorkflow added)".*?cronWorkflow=([\w-]+)/', log)
+    return [" ".join(line) for line in lines]
+
+
 @pytest.mark.timeout(300)
 def test_a_release_is_tested_upgraded_with_other_tables_and_leaves_nothing_behind(cluster, namespace, tmp_path):
     before = objects(cluster, namespace)
     values = tmp_path / "values.json"
     values.write_text(cluster.helm("get", "values", RELEASE, "-o", "json", namespace=NAMESPACE))
     cluster.helm("install", RELEASE, f"helm/{RELEASE}", "-f", str(values), namespace=namespace)
+    wait_until("Argo has accepted the schedule", lambda: f"CronWorkflow added {namespace}" in heard(cluster), 10)
     told = cluster.helm("test", RELEASE, "--timeout", "120s", namespace=namespace, timeout=150)
     assert "Phase:          Succeeded" in told
     assert "Failed" not in told
