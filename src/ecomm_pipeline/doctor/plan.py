@@ -19,7 +19,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ecomm_pipeline.contract import differences
 from ecomm_pipeline.errors import FAILURE_CLASSES, EcommError, Priority
-from ecomm_pipeline.reconciler import plan as reconciled
+from ecomm_pipeline.reconciler.plan import problems_of_day
+from ecomm_pipeline.reconciler.sales import problems_of_customers, problems_of_sales
+from ecomm_pipeline.reconciler.sheet import findings as odd_findings
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +30,8 @@ if TYPE_CHECKING:
     from ecomm_pipeline.dates import BusinessDate
     from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.manifest import Manifest
+    from ecomm_pipeline.reconciler.plan import Day, Problem
+    from ecomm_pipeline.reconciler.sales import Measures, SalesDay
 
 __all__ = [
     "KINDS",
@@ -168,9 +172,9 @@ class Extract:
 class Balance:
     """What the reconciler's questions were answered, just now. `through` is how far they went: gold or kpi."""
 
-    days: Sequence[reconciled.Day]
-    sales: Sequence[reconciled.SalesDay]
-    customers: tuple[reconciled.Measures, reconciled.Measures]
+    days: Sequence[Day]
+    sales: Sequence[SalesDay]
+    customers: tuple[Measures, Measures]
     through: Literal["gold", "kpi"]
 
 
@@ -549,16 +553,16 @@ def _balance(evidence: Evidence) -> Iterator[Finding]:
     balance = evidence.balance
     if balance is None:
         return
-    problems = [problem for day in balance.days for problem in reconciled.problems_of_day(day)]
+    problems = [problem for day in balance.days for problem in problems_of_day(day)]
     for sales in balance.sales:
-        problems += reconciled.problems_of_sales(sales, through=balance.through, dates=evidence.date)
+        problems += problems_of_sales(sales, through=balance.through, dates=evidence.date)
     if balance.through == "kpi":
-        problems += reconciled.problems_of_customers(*balance.customers, dates=evidence.date)
+        problems += problems_of_customers(*balance.customers, dates=evidence.date)
     for problem in problems:
         section = _section_of(problem.hop)
         if not problem.missing and not _not_yet(evidence, section):  # a missing extract is told already
             yield _of_problem(evidence, problem, section)
-    for remark in reconciled.findings(balance.days):
+    for remark in odd_findings(balance.days):
         yield from _of_remark(evidence, remark.kind, remark.message)
 
 
@@ -569,7 +573,7 @@ def _section_of(hop: str) -> Section:
     return sections.get(made, "D" if made == "agg_daily_sales" else "E")
 
 
-def _of_problem(evidence: Evidence, problem: reconciled.Problem, section: Section) -> Finding:
+def _of_problem(evidence: Evidence, problem: Problem, section: Section) -> Finding:
     missing = _without_row(evidence, problem)
     kinds = {
         "A": "extract_differs",
@@ -592,7 +596,7 @@ def _of_problem(evidence: Evidence, problem: reconciled.Problem, section: Sectio
     )
 
 
-def _without_row(evidence: Evidence, problem: reconciled.Problem) -> bool:
+def _without_row(evidence: Evidence, problem: Problem) -> bool:
     """Tell whether the later table has no row at all for the sales date that differs."""
     before, _, table = problem.hop.partition(" → ")
     days = evidence.balance.sales if evidence.balance else ()

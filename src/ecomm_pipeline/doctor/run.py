@@ -271,7 +271,7 @@ class _Examiner:
 
     def _balance(self, evidence: plan.Evidence, through: Literal["gold", "kpi"]) -> plan.Balance:
         """Ask everybody that the reconciler asks. Raises what the first of them that fails raises."""
-        from ecomm_pipeline.reconciler.run import collect
+        from ecomm_pipeline.reconciler.collect import collect
 
         settings = self.settings
         check_source = settings.reconciler.check_source and "postgres" not in evidence.down

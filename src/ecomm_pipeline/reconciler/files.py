@@ -17,7 +17,8 @@ from decimal import ROUND_HALF_UP, Context, Decimal
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.contract import UPDATED_AT
-from ecomm_pipeline.reconciler.plan import BUCKETS, Amount, Bucket, Version, fingerprint
+from ecomm_pipeline.reconciler.amounts import Amount
+from ecomm_pipeline.reconciler.keys import BUCKETS, Bucket, Version, fingerprint
 from ecomm_pipeline.reconciler.sql import NUMBER, Factor
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from ecomm_pipeline.reconciler.plan import Key
+    from ecomm_pipeline.reconciler.keys import Key
 
 __all__ = ["FileCount", "buckets", "count", "money_reader", "versions"]
 

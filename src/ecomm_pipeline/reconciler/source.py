@@ -15,7 +15,8 @@ from ecomm_pipeline.contract import CONTRACT
 from ecomm_pipeline.errors import MissingSourceError
 from ecomm_pipeline.postgres import Place, connect, explain, session_settings
 from ecomm_pipeline.reconciler import sql
-from ecomm_pipeline.reconciler.plan import Amount, Bucket, Version
+from ecomm_pipeline.reconciler.amounts import Amount
+from ecomm_pipeline.reconciler.keys import Bucket, Version
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from psycopg2.extensions import connection as Connection  # noqa: N812 (it is a class)
 
     from ecomm_pipeline.manifest import Manifest
-    from ecomm_pipeline.reconciler.plan import Key
+    from ecomm_pipeline.reconciler.keys import Key
     from ecomm_pipeline.settings import Extractor, Postgres
 
 __all__ = ["Source", "open_source"]

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.contract import CONTRACT, UPDATED_AT, TableContract
-from ecomm_pipeline.reconciler.plan import BUCKETS
+from ecomm_pipeline.reconciler.keys import BUCKETS
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence

@@ -32,7 +32,9 @@ from ecomm_pipeline.errors import (
 )
 from ecomm_pipeline.ledger import Record
 from ecomm_pipeline.manifest import Column, ExtractFile, Manifest, ManifestWindow
-from ecomm_pipeline.reconciler.plan import Amount, Day, SalesDay
+from ecomm_pipeline.reconciler.amounts import Amount
+from ecomm_pipeline.reconciler.plan import Day
+from ecomm_pipeline.reconciler.sales import SalesDay
 
 TZ = ZoneInfo("Asia/Ho_Chi_Minh")
 DATE = BusinessDate(date(2026, 1, 2))

@@ -23,7 +23,7 @@ from ecomm_pipeline.explain.plan import (
     tree,
 )
 from ecomm_pipeline.manifest import Manifest, ManifestWindow
-from ecomm_pipeline.reconciler.plan import DAILY
+from ecomm_pipeline.reconciler.sales import DAILY
 
 NET, CUSTOMERS = MEASURES["net_revenue"], MEASURES["customers"]
 NOON = datetime(2026, 1, 3, 12, tzinfo=UTC)

@@ -13,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ecomm_pipeline.contract import CONTRACT
-from ecomm_pipeline.reconciler import files, plan, sql
+from ecomm_pipeline.reconciler import files, sql
+from ecomm_pipeline.reconciler.amounts import Amount
+from ecomm_pipeline.reconciler.keys import fingerprint
 
 ITEMS = sql.factors(CONTRACT["order_items"])
 KEY = CONTRACT["order_items"].key
@@ -119,7 +121,7 @@ def test_the_checksum_is_of_the_versions_in_whatever_order_and_file():
         for parts in ([rows], [rows[::-1]], [rows[:4], rows[4:]])
     ]
     assert len(set(checksums)) == 1
-    (one,) = {sum(plan.fingerprint((str(number), "1"), "2026-01-01 00:00:00+00") for number in range(9))}
+    (one,) = {sum(fingerprint((str(number), "1"), "2026-01-01 00:00:00+00") for number in range(9))}
     assert checksums[0] == one
 
 
@@ -139,7 +141,7 @@ def test_buckets_together_are_the_whole_and_each_is_read_alone():
     whole = files.count([content], compressed=False, key=KEY, money=ITEMS)
     found = files.buckets(files.versions([content], compressed=False, key=KEY, money=ITEMS))
     assert sum(bucket.checksum for bucket in found.values()) == whole.checksum
-    assert sum((bucket.amount for bucket in found.values()), plan.Amount()) == whole.amount
+    assert sum((bucket.amount for bucket in found.values()), Amount()) == whole.amount
     number = next(iter(found))
     alone = files.versions([content], compressed=False, key=KEY, money=ITEMS, wanted={number})
     assert files.buckets(alone) == {number: found[number]}

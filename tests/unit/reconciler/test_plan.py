@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.errors import MissingSourceError, NotReconciledError
 from ecomm_pipeline.manifest import ExtractFile, Manifest, ManifestWindow
-from ecomm_pipeline.reconciler import plan
-from ecomm_pipeline.reconciler.plan import Amount, Bucket, Changes, Day, LateRow, SalesDay, Version
+from ecomm_pipeline.reconciler import sheet
+from ecomm_pipeline.reconciler.amounts import Amount, plain
+from ecomm_pipeline.reconciler.keys import Bucket, Changes, LateRow, Version, bucket_groups, compare_keys, cover
+from ecomm_pipeline.reconciler.plan import Day, error_of, newest, problems_of_day
+from ecomm_pipeline.reconciler.sales import DAILY, MONEY, SalesDay, problems_of_customers, problems_of_sales
 
 DATE = BusinessDate(date(2026, 1, 2))
 UNTIL = datetime(2026, 1, 2, 17, tzinfo=UTC)
@@ -72,8 +75,8 @@ def balanced_days(draw):
 
 @given(balanced_days())
 def test_a_balanced_day_has_no_problem(day):
-    assert plan.problems_of_day(day) == []
-    assert plan.error_of([], DATE) is None
+    assert problems_of_day(day) == []
+    assert error_of([], DATE) is None
 
 
 differences = st.one_of(
@@ -88,66 +91,64 @@ def test_a_single_difference_is_always_named_with_its_place_and_next_step(day, d
     if amount is None:
         amount = day.extracted
         day = replace(day, changes=None)
-    problems = plan.problems_of_day(replace(day, **{hop: amount + difference}))
+    problems = problems_of_day(replace(day, **{hop: amount + difference}))
     assert problems
     for problem in problems:
         assert "order_items of 2026-01-02" in problem.message
         assert problem.next_step.startswith("ecomm ")
         assert "2026-01-02" in problem.next_step
-    error = plan.error_of(problems, DATE)
+    error = error_of(problems, DATE)
     assert isinstance(error, NotReconciledError)
     assert error.next_step == problems[0].next_step
 
 
 @given(balanced_days(), st.integers(1, 9))
 def test_a_row_too_many_in_quarantine_is_named(day, count):
-    problems = plan.problems_of_day(replace(day, in_quarantine=day.in_quarantine + count))
+    problems = problems_of_day(replace(day, in_quarantine=day.in_quarantine + count))
     assert [problem.difference.rows for problem in problems] == [count]
 
 
 @given(balanced_days(), money.filter(bool))
 def test_a_value_that_changed_on_the_way_to_silver_is_named(day, change):
-    (problem,) = plan.problems_of_day(replace(day, kept_in_silver=day.kept_in_silver + change))
+    (problem,) = problems_of_day(replace(day, kept_in_silver=day.kept_in_silver + change))
     assert problem.difference == Amount(0, change)
 
 
 def test_the_difference_is_told_in_rows_and_money():
     amount = Amount(12, Decimal("34.5000"))
     day = Day("order_items", DATE, manifest(12), extracted=amount, bronze=Amount(10, Decimal("30.2500")))
-    problem = plan.problems_of_day(day)[0]
+    problem = problems_of_day(day)[0]
     assert "Bronze holds 2 rows fewer, 4.25 of money less" in problem.message
     assert problem.next_step == "ecomm dlt-trigger --date 2026-01-02"
 
 
 def test_a_date_without_a_manifest_is_a_missing_source():
-    problems = plan.problems_of_day(Day("orders", DATE))
-    error = plan.error_of(problems, DATE)
+    problems = problems_of_day(Day("orders", DATE))
+    error = error_of(problems, DATE)
     assert isinstance(error, MissingSourceError)
     assert error.message == "orders of 2026-01-02: there is no extract: no manifest of any run"
     assert error.next_step == "ecomm extractor --table orders --date 2026-01-02"
 
 
 def test_an_error_tells_the_worst_first_and_counts_the_rest():
-    missing = plan.problems_of_day(Day("orders", DATE))
-    lost = plan.problems_of_day(
-        Day("order_items", DATE, manifest(1), extracted=Amount(1), bronze=Amount(1), lost=Amount(1))
-    )
-    error = plan.error_of([*missing, *lost], DATE)
+    missing = problems_of_day(Day("orders", DATE))
+    lost = problems_of_day(Day("order_items", DATE, manifest(1), extracted=Amount(1), bronze=Amount(1), lost=Amount(1)))
+    error = error_of([*missing, *lost], DATE)
     assert isinstance(error, NotReconciledError)
     assert "(and 1 more" in error.message
 
 
 def test_the_runs_own_extract_counts_and_else_the_newest():
     first, second = manifest(1, "20260102T180000Z-aaaa"), manifest(2, "20260103T180000Z-bbbb")
-    assert plan.newest([second, first], first.run_id) is first
-    assert plan.newest([second, first], "20260104T180000Z-cccc") is second
-    assert plan.newest([], first.run_id) is None
+    assert newest([second, first], first.run_id) is first
+    assert newest([second, first], "20260104T180000Z-cccc") is second
+    assert newest([], first.run_id) is None
 
 
 def test_a_damaged_file_is_named_and_not_counted_twice():
     one = Amount(1)
     day = Day("orders", DATE, manifest(3), extracted=one, damaged=("not what was written",), bronze=one, kept=one)
-    assert [problem.hop for problem in plan.problems_of_day(day)] == ["extracted"]
+    assert [problem.hop for problem in problems_of_day(day)] == ["extracted"]
 
 
 # --- by key ---
@@ -166,7 +167,7 @@ def test_rows_are_told_apart_by_key_and_version():
         (("d",), Version("1", Decimal(7))),
         (("e",), Version("3")),
     ]
-    found = plan.compare_keys(now, extracted)
+    found = compare_keys(now, extracted)
     assert [(row.key, row.updated_at) for row in found.late] == [(("b",), "2"), (("e",), "3")]
     assert set(found.gone) == {("b",), ("c",)}
     assert found.altered == {("d",): Amount(0, Decimal(2))}
@@ -182,7 +183,7 @@ def test_what_is_found_by_key_accounts_for_the_whole_difference(now, extracted):
     def total(chosen):
         return Amount.total(Amount(1, version.money) for version in chosen.values())
 
-    found = plan.compare_keys(now.items(), extracted)
+    found = compare_keys(now.items(), extracted)
     late = Amount.total(Amount(1, row.money) for row in found.late)
     altered = Amount.total(found.altered.values())
     expected = total(now) - late + total(found.gone) - altered
@@ -202,7 +203,7 @@ def test_what_is_found_by_key_accounts_for_the_whole_difference(now, extracted):
 def test_a_late_row_is_covered_by_another_extract_or_by_the_next_windows_look_back(
     updated_at, next_extracted, loaded, covered
 ):
-    (row,) = plan.cover(
+    (row,) = cover(
         [LateRow(("k",), updated_at)],
         loaded=frozenset(loaded),
         until=UNTIL,
@@ -222,7 +223,7 @@ def test_a_late_row_that_nothing_covers_asks_for_the_date_again():
         changes=Changes((late,)),
         extracted=Amount(0, Decimal(0)),
     )
-    (problem,) = plan.problems_of_day(day)
+    (problem,) = problems_of_day(day)
     assert "O7/1" in problem.message
     assert "1 row, 12.50 of money committed after the extract" in problem.message
     assert problem.next_step == "ecomm extractor --table order_items --date 2026-01-02"
@@ -230,20 +231,20 @@ def test_a_late_row_that_nothing_covers_asks_for_the_date_again():
 
 # --- sales ---
 
-measures = st.fixed_dictionaries({name: st.integers(0, 99).map(Decimal) for name in ("lines", *plan.DAILY)})
+measures = st.fixed_dictionaries({name: st.integers(0, 99).map(Decimal) for name in ("lines", *DAILY)})
 
 
 def sales_day(of_day):
-    products = {name: of_day[name] for name in ("units", *plan.MONEY)}
-    daily = {name: of_day[name] for name in plan.DAILY}
-    lines = {name: of_day[name] for name in ("lines", *plan.MONEY)}
+    products = {name: of_day[name] for name in ("units", *MONEY)}
+    daily = {name: of_day[name] for name in DAILY}
+    lines = {name: of_day[name] for name in ("lines", *MONEY)}
     tables = {"silver": of_day, "sales_analytics": lines, "agg_daily_sales": daily}
     return SalesDay("2026-01-02", {**tables, "agg_sales_kpi": daily, "agg_product_kpi": products})
 
 
 @given(measures)
 def test_equal_measures_have_no_problem(of_day):
-    assert plan.problems_of_sales(sales_day(of_day), through="kpi", dates=DATE) == []
+    assert problems_of_sales(sales_day(of_day), through="kpi", dates=DATE) == []
 
 
 @given(measures, st.data())
@@ -252,22 +253,22 @@ def test_a_single_measure_that_differs_is_named(of_day, data):
     table = data.draw(st.sampled_from(sorted(set(day.tables) - {"silver"})))
     name = data.draw(st.sampled_from(sorted(day.tables[table])))
     tables = {**day.tables, table: {**day.tables[table], name: day.tables[table][name] + 1}}
-    problems = plan.problems_of_sales(SalesDay(day.date, tables), through="kpi", dates=DATE)
+    problems = problems_of_sales(SalesDay(day.date, tables), through="kpi", dates=DATE)
     assert any(table in problem.hop and name in problem.message for problem in problems)
 
 
 def test_a_missing_row_counts_as_zeros_and_names_the_stage_that_builds_it():
-    of_day = {name: Decimal(1) for name in ("lines", *plan.DAILY)}
+    of_day = {name: Decimal(1) for name in ("lines", *DAILY)}
     day = sales_day(of_day)
     tables = {name: table for name, table in day.tables.items() if name != "agg_sales_kpi"}
-    (problem,) = plan.problems_of_sales(SalesDay(day.date, tables), through="kpi", dates=DATE)
+    (problem,) = problems_of_sales(SalesDay(day.date, tables), through="kpi", dates=DATE)
     assert problem.next_step == "ecomm dbt-runner --date 2026-01-02"
-    assert plan.problems_of_sales(SalesDay(day.date, tables), through="gold", dates=DATE) == []
+    assert problems_of_sales(SalesDay(day.date, tables), through="gold", dates=DATE) == []
 
 
 def test_customers_totals_are_compared():
-    assert plan.problems_of_customers({"net_revenue": Decimal(5)}, {"net_revenue": Decimal(5)}, dates=DATE) == []
-    (problem,) = plan.problems_of_customers({"net_revenue": Decimal(5)}, {"net_revenue": Decimal("4.5")}, dates=DATE)
+    assert problems_of_customers({"net_revenue": Decimal(5)}, {"net_revenue": Decimal(5)}, dates=DATE) == []
+    (problem,) = problems_of_customers({"net_revenue": Decimal(5)}, {"net_revenue": Decimal("4.5")}, dates=DATE)
     assert "net_revenue −0.50" in problem.message
 
 
@@ -276,14 +277,14 @@ def test_customers_totals_are_compared():
 
 @given(balanced_days())
 def test_the_sheet_adds_up_as_it_is_written(day):
-    rows = {row["hop"]: row for row in plan.sheet([day])}
+    rows = {row["hop"]: row for row in sheet.sheet([day])}
     parts = [rows.get(hop, {"rows": 0, "money": "0"}) for hop in ("kept", "superseded", "quarantined", "lost")]
     assert sum(row["rows"] for row in parts) == rows["bronze"]["rows"] == rows["extracted"]["rows"]
     assert sum(Decimal(row.get("money", 0)) for row in parts) == Decimal(rows["bronze"]["money"])
 
 
 def test_a_missing_extract_is_in_the_sheet():
-    assert plan.sheet([Day("orders", DATE)]) == [
+    assert sheet.sheet([Day("orders", DATE)]) == [
         {"table": "orders", "date": "2026-01-02", "hop": "extracted", "rows": None, "missing": True}
     ]
 
@@ -293,7 +294,7 @@ def test_findings_sum_a_table_over_the_dates_that_have_any():
         Day("order_items", DATE.plus(n), manifest(1), quarantined={"order_id: missing": Amount(2 * n)}, rescued=n)
         for n in range(3)
     ]
-    (found,) = plan.findings(days)
+    (found,) = sheet.findings(days)
     assert (found.kind, found.priority) == ("rows_quarantined", "P2")
     assert found.message == (
         "order_items, 2 dates from 2026-01-03 to 2026-01-04: 6 rows in silver.quarantine: order_id: missing (6)"
@@ -303,15 +304,15 @@ def test_findings_sum_a_table_over_the_dates_that_have_any():
 def test_a_row_deleted_in_the_source_is_told():
     day = Day("orders", DATE, manifest(1), source=Amount(), changes=Changes(deleted=Amount(1)), extracted=Amount(1),
               bronze=Amount(1), kept=Amount(1))  # fmt: skip
-    assert plan.problems_of_day(day) == []
-    assert [finding.kind for finding in plan.findings([day])] == ["deleted_in_source"]
+    assert problems_of_day(day) == []
+    assert [finding.kind for finding in sheet.findings([day])] == ["deleted_in_source"]
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [("12.5", "12.50"), ("0.0125", "0.0125"), ("1E+3", "1000.00"), ("7", "7.00")]
 )
 def test_money_is_written_plainly(value, text):
-    assert plan.plain(Decimal(value)) == text
+    assert plain(Decimal(value)) == text
 
 
 def test_a_row_in_place_of_another_moves_a_window_on():
@@ -327,9 +328,9 @@ def test_only_buckets_that_differ_are_read_and_never_more_than_may_be_held():
     extracted = {number: Bucket(Amount(10), number) for number in range(9)}
     now = {**extracted, 2: Bucket(Amount(10), 99), 5: Bucket(Amount(11), 5), 9: Bucket(Amount(1), 9)}
     del now[7]
-    assert list(plan.bucket_groups(now, extracted, held=20)) == [{2, 5}, {7, 9}]
-    assert list(plan.bucket_groups(now, extracted, held=1)) == [{2}, {5}, {7}, {9}]
-    assert list(plan.bucket_groups(extracted, extracted)) == []
+    assert list(bucket_groups(now, extracted, held=20)) == [{2, 5}, {7, 9}]
+    assert list(bucket_groups(now, extracted, held=1)) == [{2}, {5}, {7}, {9}]
+    assert list(bucket_groups(extracted, extracted)) == []
 
 
 def test_changes_add_up():
@@ -342,4 +343,4 @@ def test_changes_add_up():
 
 def test_a_damaged_file_is_named_first_whatever_its_rows_say():
     day = Day("orders", DATE, manifest(3), source=Amount(3), extracted=Amount(1), damaged=("not what was written",))
-    assert "not what was written" in plan.problems_of_day(day)[0].message
+    assert "not what was written" in problems_of_day(day)[0].message
