@@ -66,7 +66,8 @@ def nightly() -> CronWorkflow:
     """Process the day that ended, at 01:00 in Ho Chi Minh City.
 
     `workflow.scheduledTime` is in UTC, where that is still the day before: each stage makes the business date of it.
-    A run missed by less than the four hours until the gate opens is made up for.
+    A run missed by less than the four hours until the gate opens is made up for. Argo's queues read the priority of the
+    run itself, and not that of its template.
     """
     return CronWorkflow(
         name=PIPELINE,
@@ -77,5 +78,6 @@ def nightly() -> CronWorkflow:
         successful_jobs_history_limit=7,
         failed_jobs_history_limit=14,
         workflow_template_ref=m.WorkflowTemplateRef(name=PIPELINE),
+        priority=NIGHTLY,
         arguments={"date": "{{workflow.scheduledTime}}", "trigger": "cron"},
     )

@@ -57,10 +57,11 @@ class Seen:
         return self.phase in _ENDED
 
 
-def manifest(template: str, arguments: Mapping[str, str]) -> dict[str, Any]:
+def manifest(template: str, arguments: Mapping[str, str], priority: int = 0) -> dict[str, Any]:
     """Write the Workflow that submits a WorkflowTemplate, as `argo submit --from workflowtemplate/…` does.
 
-    Only arguments are given: a controller that allows no other change (`templateReferencing: Secure`) takes it, too.
+    Arguments are given, and the priority of the template, as Argo's queues read that of the workflow itself. A
+    controller that allows no other change (`templateReferencing: Secure`) takes it, too.
     """
     return {
         "apiVersion": f"{_GROUP}/{_VERSION}",
@@ -71,6 +72,7 @@ def manifest(template: str, arguments: Mapping[str, str]) -> dict[str, Any]:
         },
         "spec": {
             "workflowTemplateRef": {"name": template},
+            "priority": priority,
             "arguments": {"parameters": [{"name": name, "value": value} for name, value in arguments.items()]},
         },
     }
@@ -88,10 +90,11 @@ class Argo:
         """Submit a WorkflowTemplate; gives the workflow's name. Raises `MissingSourceError` where there is none."""
         with _errors(f"submit {template}", self._namespace):
             try:
-                self._api.get_namespaced_custom_object(_GROUP, _VERSION, self._namespace, "workflowtemplates", template)
-                made = self._api.create_namespaced_custom_object(
-                    _GROUP, _VERSION, self._namespace, _PLURAL, manifest(template, arguments)
+                found = self._api.get_namespaced_custom_object(
+                    _GROUP, _VERSION, self._namespace, "workflowtemplates", template
                 )
+                wanted = manifest(template, arguments, found["spec"].get("priority", 0))
+                made = self._api.create_namespaced_custom_object(_GROUP, _VERSION, self._namespace, _PLURAL, wanted)
             except Exception as error:
                 if getattr(error, "status", None) == 404:  # noqa: PLR2004 (HTTP's)
                     message = f"the namespace {self._namespace} has no WorkflowTemplate {template}"

@@ -10,6 +10,7 @@ import pytest
 from tests.support.cluster import PIPELINE, RELEASE, Run, wait_until
 from tests.support.invoices import ZONE
 from tests.support.kpis import expected_kpis
+from workflows.stages import NIGHTLY
 
 from ecomm_pipeline.contract import CONTRACT
 
@@ -50,6 +51,7 @@ def test_the_cron_workflow_begins_by_itself_with_the_day_that_ended_in_the_busin
     run.stop()
     metadata = run.get()["metadata"]
     assert metadata["labels"]["date"] == business_date
+    assert run.get()["spec"]["priority"] == NIGHTLY, "Argo's queues read no other"
     instant = datetime.fromisoformat(metadata["annotations"]["workflows.argoproj.io/scheduled-time"])
     assert instant == next_minute
     records = {record.table: record for record in run.records(business_date) if record.stage == "extractor"}

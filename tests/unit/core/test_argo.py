@@ -54,7 +54,7 @@ class Handler(BaseHTTPRequestHandler):
         if self.server.refuses:
             self._answer(self.server.refuses, {"message": "no"})
         elif self.path == f"{TEMPLATES}/dlt-update":
-            self._answer(200, {})
+            self._answer(200, {"spec": {"priority": 100}})
         elif self.path == f"{WORKFLOWS}/dlt-update-abcde":
             statuses = self.server.statuses
             self._answer(200, {"status": statuses.pop(0) if len(statuses) > 1 else statuses[0]})
@@ -103,11 +103,12 @@ def argo(cluster):
     return Argo("ecomm", Clock())
 
 
-def test_a_template_is_submitted_by_its_name_with_arguments_and_nothing_else(cluster, argo):
+def test_a_template_is_submitted_by_its_name_with_arguments_its_priority_and_nothing_else(cluster, argo):
     assert argo.submit("dlt-update", {"date": "2026-01-02", "trigger": "manual"}) == "dlt-update-abcde"
-    assert cluster.created == [manifest("dlt-update", {"date": "2026-01-02", "trigger": "manual"})]
+    assert cluster.created == [manifest("dlt-update", {"date": "2026-01-02", "trigger": "manual"}, 100)]
     assert cluster.created[0]["spec"] == {
         "workflowTemplateRef": {"name": "dlt-update"},
+        "priority": 100,
         "arguments": {"parameters": [{"name": "date", "value": "2026-01-02"}, {"name": "trigger", "value": "manual"}]},
     }
 
