@@ -70,10 +70,13 @@ CATALOGUE: Final[dict[str, dict[str, Kind]]] = {
         "drop": Kind("requests get no answer: the connection is closed"),
         "unavailable": Kind("requests get HTTP 503"),
         "credentials": Kind("the token is revoked: requests get 401002, signing in 401001"),
+        "sign-in": Kind("signing in gets 401001, as for a user without a licence; a session that is open goes on"),
+        "stale": Kind("refresh jobs succeed, but the extract is so many seconds old", {"age": 86400.0}),
         "queued": Kind("a refresh is answered 409093, as when one is queued already"),
         "lost": Kind("a refresh is queued, but answered 500"),
     },
     "sinks": {
+        "delay": Kind("messages wait before they are answered", {"delay": 5.0}),
         "drop": Kind("messages get no answer: the connection is closed"),
         "unavailable": Kind("messages get HTTP 503"),
         "busy": Kind("messages get HTTP 429 and Retry-After"),

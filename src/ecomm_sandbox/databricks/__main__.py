@@ -86,6 +86,7 @@ def _fault_routes(routes: Routes, faults: Faults, warehouse: Any) -> None:  # no
 
     def delete(_request: Request) -> dict[str, Any]:
         faults.set([])
+        warehouse.hurry()
         return faults.as_json()
 
     routes.add("GET", "/sandbox/faults", lambda _: faults.as_json())
@@ -98,7 +99,7 @@ def _warehouse_routes(routes: Routes, warehouse: Any, statements: Any, thrift: A
 
     def change(action: str) -> Any:  # noqa: ANN401 - a handler
         def handler(request: Request) -> dict[str, Any]:
-            warehouse.require(request.parts[0])
+            warehouse.require_usable(request.parts[0])
             getattr(warehouse, action)()
             return {}
 
@@ -109,7 +110,7 @@ def _warehouse_routes(routes: Routes, warehouse: Any, statements: Any, thrift: A
         return dict(warehouse.as_json(request.host))
 
     def call(request: Request) -> bytes:
-        warehouse.require(request.parts[0])
+        warehouse.require_usable(request.parts[0])
         return bytes(thrift.answer(request.raw))
 
     routes.add("GET", base, lambda request: {"warehouses": [warehouse.as_json(request.host)]})

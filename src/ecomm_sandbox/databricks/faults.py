@@ -10,7 +10,8 @@ removed; with it, it goes after that many hits.
 | `flow_slow` | `seconds` (5), `dataset` (any) | the flow waits before it runs |
 | `statement_fails` | `message`, `matches` (any: a regular expression over the SQL), `sql_state` | it fails |
 | `statement_slow` | `seconds` (5), `matches` | waits before it runs (cancel ends it) |
-| `warehouse_cold_start` | `seconds` (30) | the next start of the warehouse takes that long; stops it now |
+| `warehouse_cold_start` | `seconds` (30) | stops it; its next start takes that long, or until all is cleared |
+| `warehouse_deleted` | | the warehouse is DELETED; statements get 404 |
 | `drop_connection` | `path` (any: a regular expression), `times` | closes the connection without an answer |
 | `credentials_refused` | `status` (401) | every request is answered 401 (or 403) |
 | `http_error` | `status` (503), `path`, `retry_after` (seconds), `times` | requests are answered so |
@@ -35,6 +36,7 @@ KINDS: dict[str, frozenset[str]] = {
     "statement_fails": frozenset({"message", "matches", "sql_state"}),
     "statement_slow": frozenset({"seconds", "matches"}),
     "warehouse_cold_start": frozenset({"seconds"}),
+    "warehouse_deleted": frozenset(),
     "drop_connection": frozenset({"path"}),
     "credentials_refused": frozenset({"status"}),
     "http_error": frozenset({"status", "path", "retry_after"}),

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ecomm_sandbox.databricks_service import CATALOG, execute
 
 if TYPE_CHECKING:
+    from datetime import timedelta
     from pathlib import Path
 
     from ecomm_sandbox.state import Home
@@ -30,9 +31,12 @@ class Extract:
         return {"refreshed_at": self.refreshed_at.isoformat(), "rows": self.rows, "max_date": self.max_date}
 
 
-def take(home: Home, table: str, file: Path) -> Extract:
-    """Copy a KPI table to a file; the old copy stays until the new one is whole. Raises `SandboxError`."""
-    now = datetime.now(UTC)
+def take(home: Home, table: str, file: Path, age: timedelta) -> Extract:
+    """Copy a KPI table to a file; the old copy stays until the new one is whole. Raises `SandboxError`.
+
+    `age` is how old it is said to be.
+    """
+    now = datetime.now(UTC) - age
     columns, rows = execute(home.read(), f"SELECT * FROM `{CATALOG}`.`kpi`.`{table}`")
     dates = [index for index, (_, kind) in enumerate(columns) if kind == "DATE"]
     latest = max((row[index] for row in rows for index in dates if row[index] is not None), default=None)

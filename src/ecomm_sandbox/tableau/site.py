@@ -12,7 +12,7 @@ import time
 import uuid
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox.faults import FaultBox
@@ -127,7 +127,7 @@ class Site:
     def sign_in(self, name: str, secret: str, content_url: str) -> str:
         """Begin the one session of the token, which ends the one before; give its key."""
         known = name == TOKEN_NAME and secrets.compare_digest(secret, self._token) and not content_url
-        if not known or self.faults.take("credentials"):
+        if not known or self.faults.take("credentials", "sign-in"):
             raise TableauError(NOT_SIGNED_IN, "The personal access token you provided is invalid.")
         self._session = secrets.token_urlsafe(24)
         return self._session
@@ -204,7 +204,9 @@ class Site:
             return
         self._change(job.id, progress=50)
         try:
-            extract = extracts.take(self._home, item.table, self._file(item))
+            stale = self.faults.take("stale")
+            age = timedelta(seconds=stale.options["age"] if stale else 0)
+            extract = extracts.take(self._home, item.table, self._file(item), age)
         except Exception as error:  # noqa: BLE001 (whatever it is, the job has failed)
             ended: dict[str, Any] = {"finish_code": 1, "notes": str(error) or type(error).__name__}
         else:

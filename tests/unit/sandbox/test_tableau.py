@@ -8,6 +8,7 @@ import threading
 import time
 import urllib.request
 from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
 import tableauserverclient as tsc
@@ -63,6 +64,13 @@ def ended(server, job):
     return found
 
 
+def test_refusing_to_sign_in_leaves_an_open_session_alone(site, address, server):
+    switch_on(site, "sign-in")
+    with pytest.raises(tsc.FailedSignInError, match="401001"):
+        sign_in(address)
+    assert server.datasources.get()[0]
+
+
 @pytest.mark.parametrize("wrong", [{"secret": "x"}, {"name": "x"}, {"site": "x"}])
 def test_a_sign_in_with_anything_wrong_is_refused(address, wrong):
     with pytest.raises(tsc.FailedSignInError, match="401001"):
@@ -108,6 +116,35 @@ def test_a_fault_makes_jobs_fail_with_its_notes(site, server):
     switch_on(site, "fail", notes="out of quota", times=1)
     job = ended(server, server.datasources.refresh(server.datasources.get()[0][0].id))
     assert (job.finish_code, job.notes) == (1, ["out of quota"])
+
+
+class Warehouse(BaseHTTPRequestHandler):
+    """A SQL warehouse that answers each statement with one row."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        schema = {"columns": [{"name": "orders", "type_name": "LONG"}]}
+        answer = {"status": {"state": "SUCCEEDED"}, "manifest": {"schema": schema}, "result": {"data_array": [["1"]]}}
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(json.dumps(answer).encode())
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_stale_extract_is_as_old_as_it_was_told_to_be(site, server, tmp_path):
+    warehouse = HTTPServer(("127.0.0.1", 0), Warehouse)
+    threading.Thread(target=warehouse.serve_forever, daemon=True, kwargs={"poll_interval": 0.01}).start()
+    with Home(tmp_path).change() as state:
+        state.ports["databricks"], state.secrets["databricks-token"] = warehouse.server_port, "token"
+    switch_on(site, "stale", age=3600)
+    source = server.datasources.get()[0][0]
+    assert ended(server, server.datasources.refresh(source.id)).finish_code == 0
+    age = datetime.now(UTC) - server.datasources.get_by_id(source.id).updated_at
+    assert timedelta(hours=1) <= age < timedelta(hours=1, minutes=1)
+    warehouse.shutdown()
+    warehouse.server_close()
 
 
 def test_a_stuck_job_runs_until_it_is_cancelled(site, server):

@@ -37,7 +37,7 @@ class StatementApi:
 
     def execute(self, body: dict[str, Any]) -> dict[str, Any]:
         """`POST /api/2.0/sql/statements`."""
-        self.warehouse.require(str(body.get("warehouse_id")))
+        self.warehouse.require_usable(str(body.get("warehouse_id")))
         wait = _wait_seconds(body.get("wait_timeout"))
         if body.get("disposition", "INLINE") != "INLINE" or body.get("format", "JSON_ARRAY") != "JSON_ARRAY":
             message = "the sandbox answers disposition INLINE in format JSON_ARRAY only"

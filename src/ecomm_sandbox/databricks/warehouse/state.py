@@ -25,7 +25,9 @@ class Warehouse:
 
     @property
     def state(self) -> str:
-        """STOPPED, STARTING or RUNNING."""
+        """STOPPED, STARTING or RUNNING; DELETED while the fault `warehouse_deleted` is on."""
+        if self._faults.hit("warehouse_deleted") is not None:
+            return "DELETED"
         with self._lock:
             if not self._running:
                 return "STOPPED"
@@ -39,6 +41,11 @@ class Warehouse:
             cold = self._faults.hit("warehouse_cold_start")
             self._running = True
             self._ready_at = self._now() + (float(cold.get("seconds", 30)) if cold is not None else 0.0)
+
+    def hurry(self) -> None:
+        """End a start that takes its time."""
+        with self._lock:
+            self._ready_at = 0.0
 
     def stop(self) -> None:
         """Stop it; statements that run go on."""
@@ -76,6 +83,13 @@ class Warehouse:
             "odbc_params": {"hostname": name, "path": path, "protocol": "http", "port": int(port or 80)},
             "health": {"status": "HEALTHY"},
         }
+
+    def require_usable(self, warehouse_id: str) -> None:
+        """An `ApiError` (404) when the id is another one's, or the warehouse is deleted."""
+        self.require(warehouse_id)
+        if self._faults.hit("warehouse_deleted") is not None:
+            message = f"SQL warehouse {warehouse_id} was deleted"
+            raise not_found(message)
 
     def require(self, warehouse_id: str) -> None:
         """An `ApiError` (404) when the id is another one's."""
