@@ -287,13 +287,15 @@ def _as_dict(finding: Finding) -> dict[str, Any]:
 def diagnose(evidence: Evidence) -> Diagnosis:
     """Tell the cause from its effects.
 
-    The cause is the first finding that can be one; where there is none, the first. What comes behind it and is no cause
-    of its own follows from it; the rest is wrong by itself.
+    The cause is in the section where things begin to be wrong: the first finding there that can be one, or the first
+    of all, since nothing before it is wrong. What comes behind it and is no cause of its own follows from it; the rest
+    is wrong by itself.
     """
     found = list(findings(evidence))
     notes = [one for one in found if one.priority == "P3"]
     wrong = [one for one in found if one.priority != "P3"]
-    cause = next((one for one in wrong if one.own), wrong[0] if wrong else None)
+    begins = [one for one in wrong if one.section == wrong[0].section]
+    cause = next((one for one in begins if one.own), begins[0] if begins else None)
     rest = [one for one in wrong if one is not cause]
     follows = [one for one in rest if cause and _follows(one, cause)]
     return Diagnosis(evidence, cause, follows, [one for one in rest if one not in follows], notes)
@@ -309,6 +311,8 @@ def _follows(finding: Finding, cause: Finding) -> bool:
         return True
     if cause.kind == "unreachable" and finding.kind in _BROKEN:
         return finding.failure_class == cause.failure_class
+    if finding.kind == "stage_failed" and finding.failure_class == "bad_data":
+        return not cause.own and finding.section > cause.section  # it met the broken data, as it should
     return cause.kind in _BROKEN and KINDS[finding.kind].unless_broken and finding.section >= cause.section
 
 

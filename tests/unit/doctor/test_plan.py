@@ -372,6 +372,29 @@ def test_the_first_in_the_chain_is_the_cause_and_its_effects_follow():
     assert diagnosis.priority == "P1", "the worst of all: no fresh dashboard"
 
 
+@pytest.mark.parametrize(
+    "evidence",
+    [
+        {"balance": None, "absent": ["gold.agg_daily_sales"]},
+        {"balance": balance(of_sales=sales(agg_daily_sales={"net_revenue": Decimal(3)}))},
+    ],
+)
+def test_a_stage_that_failed_at_broken_data_follows_from_what_is_wrong_before_it(evidence):
+    failed = record("dbt-runner", 240, outcome="failed", error=BadDataError("dbt: a test fails"))
+    diagnosis = told(records=until("dbt-runner", failed), **evidence)
+    assert (diagnosis.cause.section, diagnosis.cause.command) == ("D", "ecomm rerun dlt 2026-01-02 --onwards")
+    assert "stage_failed" in [one.kind for one in diagnosis.follows]
+    assert diagnosis.others == []
+
+
+def test_a_failed_refresh_is_no_cause_of_a_kpi_that_differs():
+    failed = record("tableau-refresher", 250, outcome="failed", error=UpstreamFailedError("job 1 failed"))
+    wrong = balance(of_sales=sales(agg_sales_kpi={"orders": Decimal(3)}))
+    diagnosis = told(records=until("tableau-refresher", failed), balance=wrong)
+    assert diagnosis.cause.kind == "kpi_differs"
+    assert [one.kind for one in diagnosis.others] == ["stage_failed"]
+
+
 def test_tables_that_failed_alike_are_told_together_and_others_apart():
     refused, broken = CredentialsError("orders: refused", next_step="grant it"), BadDataError("products: no updated_at")
     failed = [
