@@ -62,14 +62,17 @@ render: ## Write again what is made from code: the rendered workflows, docs/sett
 	$(BIN)/python -m workflows.render
 	$(BIN)/python tools/render_docs.py
 
-.PHONY: bench bench-extract bench-run bench-cluster
-bench: bench-extract bench-run ## Measure, and write docs/benchmarks.md
+.PHONY: bench bench-extract bench-run bench-exporter bench-cluster
+bench: bench-extract bench-run bench-exporter ## Measure, and write docs/benchmarks.md
 bench-extract: ## The extractor against psql COPY and its peers
 	@tools/setup bench
 	$(BIN)/python benchmarks/bench_extract.py --write
 bench-run: ## One day and 31 days on a warm sandbox, by stage; the demo; start-up times
 	@tools/setup bench
 	$(BIN)/python benchmarks/bench_run.py --write --demo
+bench-exporter: ## `ecomm exporter` over a year's ledger: requests of S3, seconds, memory
+	@tools/setup bench
+	$(BIN)/python benchmarks/bench_exporter.py --write
 bench-cluster: ## What Argo and Kubernetes add to a day, on the cluster of `make cluster`
 	@tools/setup bench
 	$(BIN)/python benchmarks/bench_orchestration.py --write

@@ -124,14 +124,17 @@ class Store:
         with self._errors("list", folder):
             return sorted(item["path"] for batch in obstore.list(self._s3, prefix=f"{folder}/") for item in batch)
 
-    def listing(self, folder: str) -> list[Listed]:
-        """List what is under a folder with each object's version, so that only what changed need be read again."""
+    def listing(self, folder: str, *, after: str = "") -> list[Listed]:
+        """List what is under a folder with each object's version, so that only what changed need be read again.
+
+        A request gives a thousand keys, in order; with `after`, only keys that come after it are asked for.
+        """
         import obstore
 
         with self._errors("list", folder):
             return [
                 Listed(item["path"], str(item["e_tag"] or item["last_modified"]), item["last_modified"])
-                for batch in obstore.list(self._s3, prefix=f"{folder}/")
+                for batch in obstore.list(self._s3, prefix=f"{folder}/", offset=after or None)
                 for item in batch
             ]
 

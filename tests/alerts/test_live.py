@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -12,19 +11,17 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
+from tests.support.alerting import free_port
+from tests.support.nights import Nights
 
 from ecomm_pipeline.dates import BusinessDate
-from ecomm_pipeline.layout import Layout
-from ecomm_pipeline.ledger import Finding, Ledger, Record
-from ecomm_pipeline.settings import DEFAULT_TABLES
 from ecomm_pipeline.settings import Store as StoreSettings
 from ecomm_pipeline.store import Store
-from ecomm_sandbox.s3 import BUCKET
 from ecomm_sandbox.sandbox import Sandbox
 
 REPOSITORY = Path(__file__).parents[2]
@@ -41,12 +38,6 @@ def queries():
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
             yield pytest.param(target["expr"].replace("$table", ".*"), id=f"{panel['title']} {target['refId']}")
-
-
-def free_port():
-    with socket.socket() as listening:
-        listening.bind(("127.0.0.1", 0))
-        return listening.getsockname()[1]
 
 
 def get(url, patience=0.0):
@@ -69,80 +60,13 @@ def running(command, log, **options):
             process.terminate()
 
 
-# --- a ledger in which something of everything happened ---------------------------------------------------------------
-
-
-def night(store, layout, ledger, date, *, fails=False):
-    """The records of a date; on a night that fails, dbt does."""
-    began = date.plus(1).at(datetime.min.time().replace(hour=1), TZ)
-    run_id = f"{began:%Y%m%dT%H%M%S}Z-night"
-
-    def write(stage, hours, outcome="succeeded", *, minutes=10, **fields):
-        at = began + timedelta(hours=hours)
-        ledger.write(
-            Record(
-                stage=stage,
-                first_date=date.day,
-                last_date=date.day,
-                run_id=run_id,
-                trigger="cron",
-                started_at=at,
-                ended_at=at + timedelta(minutes=minutes),
-                outcome=outcome,
-                **fields,
-            )
-        )
-
-    mark = (date.plus(1).starts(TZ) - timedelta(minutes=3)).isoformat()
-    for table in DEFAULT_TABLES:
-        drift = [Finding(priority="P3", kind="schema_drift", message="orders.note is new (text)")]
-        found = {"findings": drift} if fails and table == "orders" else {}
-        write("extractor", 0, table=table, rows_in=9, rows_out=9, bytes=900, figures={"max_updated_at": mark}, **found)
-    expectation = {"dataset": "silver.dim_orders", "name": "known_status", "passed": 8, "failed": 1}
-    figures = {"expectations": [expectation] if fails else []}
-    write("dlt-trigger", 0.2, minutes=100 if fails else 50, rows_in=36, rows_out=36, figures=figures)
-    hops = {"source": 9, "extracted": 9, "bronze": 9, "kept": 8, "quarantined": 1}
-    sheet = [{"table": t, "date": str(date), "hop": hop, "rows": n} for t in DEFAULT_TABLES for hop, n in hops.items()]
-    sheet += [{"table": "sales", "date": str(date), "hop": "silver", "rows": 9}]
-    key = f"{layout.artifacts('reconciler', run_id)}/sheet-{date}.json"
-    store.put(key, json.dumps(sheet).encode())
-    write("reconciler", 2, through="gold", figures={"balanced": not fails, "sheet_key": key, "through": "gold"})
-    model = {"kind": "model", "file": "x", "status": "success", "seconds": 1, "rows": 4}
-    if fails:
-        error = {"failure_class": "bad_data", "error": "1 row fails it", "next_step": "look at the row"}
-        write(
-            "dbt-runner",
-            4,
-            "failed",
-            figures={"nodes": {"unique": {**model, "kind": "test", "status": "fail"}}},
-            **error,
-        )
-        return
-    write("dbt-runner", 4, rows_in=9, rows_out=4, figures={"nodes": {"agg_sales_kpi": model}})
-    target = {"refreshed_at": (began + timedelta(hours=5)).isoformat(), "kpi_committed_at": began.isoformat()}
-    write("tableau-refresher", 4.8, figures={"targets": {"sales": target}})
-
-
-def backfill(ledger, date):
-    """A backfill of a date of long ago, that dlt-trigger ended."""
-    now = datetime.now(UTC)
-    common = {"first_date": date.day, "last_date": date.day, "run_id": f"{now:%Y%m%dT%H%M%S}Z-back"}
-    ended = {"started_at": now, "ended_at": now, "outcome": "failed", "failure_class": "timed_out", "error": "too slow"}
-    ledger.write(Record(stage="dlt-trigger", trigger="backfill", **common, **ended))
-
-
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """S3 of a sandbox of which nothing else runs, as environment variables."""
     sandbox = Sandbox(tmp_path_factory.mktemp("live"))
     sandbox.up(["s3"])
     try:
-        yield {
-            "AWS_ACCESS_KEY_ID": sandbox.state.secrets["s3-access-key"],
-            "AWS_SECRET_ACCESS_KEY": sandbox.state.secrets["s3-secret-key"],
-            "ECOMM_STORE_BUCKET": BUCKET,
-            "ECOMM_STORE_ENDPOINT": f"http://127.0.0.1:{sandbox.state.ports['s3-direct']}",
-        }
+        yield sandbox.env()
     finally:
         sandbox.down(purge=True)
 
@@ -153,13 +77,11 @@ def exporter(bucket, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         for name, value in bucket.items():
             patch.setenv(name, value)
-        settings = StoreSettings()
-        store, layout = Store(settings), Layout(settings.prefix)
-        ledger = Ledger(store, layout)
+        nights = Nights(Store(StoreSettings()), TZ)
         newest = BusinessDate.of(datetime.now(UTC), TZ).plus(-1)
         for back in range(NIGHTS):
-            night(store, layout, ledger, newest.plus(-back), fails=back == 0)
-        backfill(ledger, newest.plus(-400))
+            nights.write(newest.plus(-back), fails=back == 0)
+        nights.fail_backfill(newest.plus(-400))
     port = free_port()
     environment = {**os.environ, **bucket, "ECOMM_EXPORTER_REFRESH_INTERVAL": "1", "ECOMM_BUSINESS_TIMEZONE": str(TZ)}
     command = [sys.executable, "-m", "ecomm_pipeline.cli", "exporter", f"--port={port}"]

@@ -151,7 +151,9 @@ METRICS: Final[dict[str, Metric]] = {
         ),
         Metric("exporter_refreshed_timestamp_seconds", "When the exporter last read the ledger whole."),
         Metric("exporter_refresh_seconds", "How long that took."),
-        Metric("exporter_objects", "Records and sheets that the exporter holds."),
+        Metric("exporter_refreshes_failed", "Looks at the ledger that failed since the exporter began."),
+        Metric("exporter_objects", "Records that the exporter holds, each with its sheet."),
+        Metric("exporter_objects_unreadable", "Those that cannot be read, or whose sheet cannot; the log names them."),
         Metric("exporter_objects_read", "Objects that it has read from the store since it began."),
     )
 }
