@@ -20,14 +20,29 @@ from ecomm_pipeline.store import Store  # noqa: TC001
 if TYPE_CHECKING:
     from ecomm_pipeline.layout import Layout
 
-__all__ = ["Finding", "Ledger", "Outcome", "Record", "RunFailure", "RunRecord"]
+__all__ = ["Finding", "FindingKind", "Ledger", "Outcome", "Record", "RunFailure", "RunRecord"]
 
 _Kind = TypeVar("_Kind", bound=BaseModel)
 Outcome = Literal["running", "succeeded", "failed", "cancelled"]
+FindingKind = Literal[
+    "schema_drift",
+    "unfinished_date",
+    "upload_left_open",
+    "rows_dropped",
+    "rows_quarantined",
+    "committed_late",
+    "deleted_in_source",
+    "orphan_files",
+    "kpi_held",
+]
+"""What a stage finds odd. A dbt test that only warns is a kind of its own, by its name."""
 
 
 class Finding(BaseModel):
-    """Something odd that did not stop the stage. `kind` is a word such as `schema_drift`, for alerts to count."""
+    """Something odd that did not stop the stage. `kind` is a `FindingKind` or the name of a dbt test.
+
+    It is read as any text, since the ledger holds what other versions wrote.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -99,7 +114,7 @@ class Record(BaseModel):
         """When the newest try began."""
         return self.tried_at or self.started_at
 
-    def find(self, priority: Priority, kind: str, message: str) -> None:
+    def find(self, priority: Priority, kind: FindingKind, message: str) -> None:
         """Note something odd."""
         self.findings.append(Finding(priority=priority, kind=kind, message=message))
 

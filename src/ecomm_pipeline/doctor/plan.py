@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from statistics import median
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ecomm_pipeline.contract import differences
@@ -22,6 +21,7 @@ from ecomm_pipeline.errors import FAILURE_CLASSES, EcommError, Priority
 from ecomm_pipeline.reconciler.plan import problems_of_day
 from ecomm_pipeline.reconciler.sales import problems_of_customers, problems_of_sales
 from ecomm_pipeline.reconciler.sheet import findings as odd_findings
+from ecomm_pipeline.usual import EMPTY
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -73,12 +73,6 @@ SERVICES: Final[dict[str, Section]] = {"s3": "A", "postgres": "A", "databricks":
 
 GRACE: Final = timedelta(minutes=15)
 """How long a stage may be late to begin: a node that is made, an image that is pulled."""
-FEW: Final = 5
-"""Dates of history without which nothing is usual."""
-SMALL: Final = 0.5
-"""An extract is small below this share of the smallest usual one."""
-SLOW: Final = 3
-"""A stage is slow when it runs for so many times the longest usual time, and for longer than GRACE."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +105,6 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("extract_missing", "bad_data", unless_broken=True, priority="P1", runbook="extract-missing"),
         Kind("extract_damaged", "bad_data", runbook="not-reconciled"),
         Kind("extract_empty", "bad_data", runbook="extract-empty"),
-        Kind("extract_small", "bad_data", priority="P3", runbook="extract-empty"),
         Kind("extract_differs", "not_reconciled", unless_broken=True),
         Kind("schema_drift", "bad_data", priority="P3", runbook="schema-drift"),
         Kind("tables_missing", "bad_data", own=False, priority="P1", runbook="gold-missing"),
@@ -184,9 +177,9 @@ class Evidence:
 
     `starts` and `gate` are when the nightly run and dbt may begin, `limits` how long a stage may run. `down` holds the
     services that cannot be used, `records` the newest record of each stage and table, `usual` the rows that a table
-    had on earlier dates, `usual_seconds` how long a stage took then. `lost` names files that a manifest lists and the
-    bucket does not have, `absent` tables that the lakehouse lacks. `balance` is None and `extracts` is empty where
-    nobody could be asked; `unseen` says why. `update` tells what the platform says of the newest update, while
+    usually has, `expected` how long a stage should take at most for a date. `lost` names files that a manifest lists
+    and the bucket does not have, `absent` tables that the lakehouse lacks. `balance` is None and `extracts` is empty
+    where nobody could be asked; `unseen` says why. `update` tells what the platform says of the newest update, while
     dlt-trigger's record says that it runs.
     """
 
@@ -199,8 +192,8 @@ class Evidence:
     limits: Mapping[str, timedelta] = field(default_factory=dict)
     down: Mapping[str, EcommError] = field(default_factory=dict)
     records: Sequence[Record] = ()
-    usual: Mapping[str, Sequence[int]] = field(default_factory=dict)
-    usual_seconds: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    usual: Mapping[str, float] = field(default_factory=dict)
+    expected: Mapping[str, timedelta] = field(default_factory=dict)
     manifests: Mapping[str, Manifest] = field(default_factory=dict)
     lost: Mapping[str, Sequence[str]] = field(default_factory=dict)
     absent: Sequence[str] = ()
@@ -454,12 +447,12 @@ def _failed(evidence: Evidence, records: Sequence[Record], section: Section) -> 
 
 
 def _slow(evidence: Evidence, record: Record, section: Section) -> Iterator[Finding]:
-    """A stage that runs, and for longer than it ever took lately."""
-    usual = evidence.usual_seconds.get(record.stage, ())
+    """A stage that runs, and for longer than it should."""
     runs = evidence.now - record.began_at
-    if record not in evidence.running or len(usual) < FEW or runs < max(GRACE, SLOW * timedelta(seconds=max(usual))):
+    expected = evidence.expected.get(record.stage, timedelta.max)
+    if record not in evidence.running or runs / len(record.dates) <= expected:
         return
-    text = f"{record.stage} runs for {_span(runs)}; it took {_span(timedelta(seconds=max(usual)))} at most lately"
+    text = f"{record.stage} runs for {_span(runs)}; expected are {_span(expected * len(record.dates))} at most"
     told = f"; {evidence.update}" if record.stage == "dlt-trigger" and evidence.update else ""
     tables = (record.table,) if record.table else ()
     command = f"ecomm status {evidence.date}"
@@ -514,23 +507,20 @@ def _extracts(evidence: Evidence) -> Iterator[Finding]:
 
 
 def _size(evidence: Evidence, table: str, manifest: Manifest) -> Iterator[Finding]:
-    usual = evidence.usual.get(table, ())
-    if len(usual) < FEW or not min(usual):
+    """An extract that has far fewer rows than the same weekdays: what the alert on it says too."""
+    usual = evidence.usual.get(table)
+    if usual is None or manifest.rows >= EMPTY * usual:
         return
-    told = f"usually {min(usual)} to {max(usual)}, {median(usual):.0f} in the middle of {len(usual)} dates"
-    if not manifest.rows:
-        yield _make(
-            evidence,
-            "A",
-            "extract_empty",
-            f"{table} has 0 rows ({told}): no row of the window {_window(manifest)} has an updated_at in it",
-            tables=(table,),
-            since=manifest.snapshot_at,
-            do_first=f"see whether the shop writes to {table}, and its updated_at",
-        )
-    elif manifest.rows < SMALL * min(usual):
-        text = f"{table} has {manifest.rows} rows ({told})"
-        yield _make(evidence, "A", "extract_small", text, tables=(table,), since=manifest.snapshot_at)
+    rows = f"{manifest.rows} row{'' if manifest.rows == 1 else 's'}"
+    yield _make(
+        evidence,
+        "A",
+        "extract_empty",
+        f"{table} has {rows}, usual are {usual:,.0f}: so many have an updated_at in its window {_window(manifest)}",
+        tables=(table,),
+        since=manifest.snapshot_at,
+        do_first=f"see whether the shop writes to {table}, and its updated_at",
+    )
 
 
 def _window(manifest: Manifest) -> str:

@@ -20,7 +20,7 @@ from ecomm_pipeline.dates import DateRange, zone
 from ecomm_pipeline.dlt_trigger import plan as updates
 from ecomm_pipeline.doctor import plan
 from ecomm_pipeline.errors import CancelledError, EcommError, MissingSourceError
-from ecomm_pipeline.layout import MANIFEST_NAME, Layout
+from ecomm_pipeline.layout import MANIFEST_NAME, STAGES, Layout
 from ecomm_pipeline.ledger import Ledger, Record
 from ecomm_pipeline.manifest import Manifest
 from ecomm_pipeline.reconciler.sql import SILVER
@@ -29,6 +29,7 @@ from ecomm_pipeline.settings import (
     Databricks,
     DbtRunner,
     DltTrigger,
+    Exporter,
     Extractor,
     Nightly,
     Postgres,
@@ -42,6 +43,7 @@ from ecomm_pipeline.settings import Store as StoreSettings
 from ecomm_pipeline.stage import StageContext, Stop
 from ecomm_pipeline.status.plan import newest
 from ecomm_pipeline.store import Store
+from ecomm_pipeline.usual import HISTORY_DAYS, usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -55,8 +57,6 @@ __all__ = ["DoctorSettings", "examine", "show_diagnosis"]
 
 T = TypeVar("T")
 
-_HISTORY: Final = 28
-"""Dates before the one that is looked at, of which the ledger is read for what is usual."""
 _SERVICE_LIMIT: Final = 8.0
 """Seconds that a service has to answer at all."""
 _POD: Final = timedelta(minutes=10)
@@ -88,6 +88,7 @@ class DoctorSettings:
     dlt: DltTrigger
     dbt: DbtRunner
     reconciler: Reconciler
+    exporter: Exporter
 
 
 def show_diagnosis(
@@ -145,8 +146,8 @@ class _Examiner:
         if "s3" in down:
             self.unseen.append(f"everything but the services: the ledger is in {self.settings.store.bucket}")
             return replace(evidence, unseen=self.unseen)
-        records, usual, seconds = self._get(history, "the ledger") or ([], {}, {})
-        evidence = replace(evidence, records=records, usual=usual, usual_seconds=seconds)
+        records, rows = self._get(history, "the ledger") or ([], {})
+        evidence = replace(evidence, records=records, usual=rows)
         return self._second_round(evidence) if records else replace(evidence, unseen=self.unseen)
 
     def _second_round(self, evidence: plan.Evidence) -> plan.Evidence:
@@ -184,6 +185,7 @@ class _Examiner:
                 "tableau-refresher": _seconds(settings.tableau.timeout),
                 "reconciler": _seconds(3600),
             },
+            expected={stage: _seconds(settings.exporter.expected(stage)) for stage in STAGES},
         )
 
     def _get(self, answer: Future[T], what: str) -> T | None:
@@ -211,20 +213,17 @@ class _Examiner:
         store = Store(self.settings.store, give_up=timedelta(seconds=_SERVICE_LIMIT))
         return store, Layout(self.settings.store.prefix)
 
-    def _history(self) -> tuple[list[Record], dict[str, list[int]], dict[str, list[float]]]:
-        """Read the date's newest records, and what the weeks before tell of rows and times."""
+    def _history(self) -> tuple[list[Record], dict[str, float]]:
+        """Read the date's newest records, and what the weeks before tell of a table's rows."""
         ledger = Ledger(*self._store())
-        before = ledger.of_range(DateRange(self.date.plus(-_HISTORY), self.date.plus(-1)))
-        good = [record for record in before if record.outcome == "succeeded"]
-        rows: dict[str, dict[str, int]] = defaultdict(dict)
-        seconds: dict[str, list[float]] = defaultdict(list)
-        for record in good:
-            if record.table and record.rows_out is not None:
-                rows[record.table][str(record.first_date)] = record.rows_out
-            if len(record.dates) == 1 and record.seconds is not None:
-                seconds[record.stage].append(record.seconds)
-        usual = {table: list(of_date.values()) for table, of_date in rows.items()}
-        return newest(ledger.of_date(self.date)), usual, dict(seconds)
+        before = ledger.of_range(DateRange(self.date.plus(-HISTORY_DAYS), self.date.plus(-1)))
+        rows: dict[str, dict[BusinessDate, int]] = defaultdict(dict)
+        for record in before:
+            if record.outcome == "succeeded" and record.table and record.rows_out is not None:
+                rows[record.table][record.dates.first] = record.rows_out
+        of_tables = {table: usual(of_date, self.date) for table, of_date in rows.items()}
+        known = {table: figure for table, figure in of_tables.items() if figure is not None}
+        return newest(ledger.of_date(self.date)), known
 
     # --- the second round ---
 

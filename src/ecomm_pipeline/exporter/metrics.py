@@ -6,9 +6,15 @@ All are gauges: the ledger says how things are, and a process that restarts must
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, get_args
 
-__all__ = ["LABELS", "METRICS", "Metric"]
+from ecomm_pipeline.errors import FAILURE_CLASSES, Priority
+from ecomm_pipeline.layout import STAGES
+from ecomm_pipeline.ledger import FindingKind, Outcome
+from ecomm_pipeline.reconciler.sheet import HOPS
+from ecomm_pipeline.settings import Run
+
+__all__ = ["LABELS", "LAYERS", "METRICS", "WORDS", "Metric"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,22 +31,50 @@ class Metric:
         return f"ecomm_{self.name}"
 
 
+LAYERS: Final = {
+    "extractor": "landing",
+    "dlt-trigger": "gold",
+    "dbt-runner": "kpi",
+    "tableau-refresher": "dashboard",
+    "reconciler": "proof",
+}
+"""The layer that a stage makes."""
+
+WORDS: Final[dict[str, tuple[str, ...]]] = {
+    "stage": STAGES,
+    "layer": tuple(LAYERS.values()),
+    "trigger": get_args(Run.model_fields["trigger"].annotation),
+    "outcome": ("missing", *get_args(Outcome)),
+    "failure_class": tuple(FAILURE_CLASSES),
+    "priority": get_args(Priority),
+    "hop": (*HOPS, "rescued"),
+    "direction": ("in", "out"),
+    "kind": (*get_args(FindingKind), "model", "test", "unit_test"),
+    "state": ("done", "running", "failed"),
+}
+"""All that a label can hold, of those that hold one of few words; a kind may be the name of a dbt test too."""
+
+
+def _words(label: str) -> str:
+    return ", ".join(f"`{word}`" for word in WORDS[label])
+
+
 LABELS: Final[dict[str, str]] = {
     "date": "a business date, of the last `ECOMM_EXPORTER_DAYS` that have ended; of a failed backfill maybe `FROM..TO`",
-    "stage": "a stage of the pipeline, as in the ledger",
+    "stage": _words("stage"),
     "table": "a source table, or a table of Gold or the KPIs; empty where a stage has none",
-    "layer": "`landing`, `gold`, `kpi`, `dashboard`, `proof`",
-    "trigger": "`cron`, `manual`, `backfill`, `local`",
-    "outcome": "`missing`, `running`, `succeeded`, `failed`, `cancelled`",
+    "layer": _words("layer"),
+    "trigger": _words("trigger"),
+    "outcome": _words("outcome"),
     "failure_class": "a row of failure-classes.md",
-    "priority": "`P1`, `P2`, `P3`",
-    "hop": "a hop of the reconciler's sheet, such as `source`, `extracted`, `bronze`, `kept`, `quarantined`, `lost`",
-    "direction": "`in`, `out`",
-    "kind": "of a finding its kind, of dbt `model`, `test` or `unit_test`",
+    "priority": _words("priority"),
+    "hop": f"a hop of the reconciler's sheet: {_words('hop')}",
+    "direction": _words("direction"),
+    "kind": f"of a finding or of a node of dbt: {_words('kind')}; of a dbt test that warns its name",
     "status": "dbt's word for what became of a node",
     "expectation": "the name of an expectation of the Databricks pipeline",
     "target": "a Tableau data source or workbook",
-    "state": "`done`, `running`, `failed`",
+    "state": _words("state"),
     "error": "the error's message, cut short; one series a failed stage, for annotations only",
     "next_step": "what the error says to do",
 }

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.errors import FAILURE_CLASSES
-from ecomm_pipeline.exporter.metrics import METRICS
+from ecomm_pipeline.exporter.metrics import LAYERS, METRICS, WORDS
 from ecomm_pipeline.layout import STAGES
+from ecomm_pipeline.usual import FEW, HISTORY_DAYS, usual
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -25,21 +26,10 @@ if TYPE_CHECKING:
     from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.settings import Exporter, Nightly
 
-__all__ = ["HISTORY_DAYS", "Calendar", "Sample", "samples"]
+__all__ = ["Calendar", "Sample", "samples"]
 
-HISTORY_DAYS: Final = 35
-"""Days before a date that tell what is usual: five of each weekday."""
-FEW: Final = 3
-"""Samples of the same weekday without which all days are taken."""
 TEXT: Final = 300
 """Characters of an error that a label holds."""
-LAYERS: Final = {
-    "extractor": "landing",
-    "dlt-trigger": "gold",
-    "dbt-runner": "kpi",
-    "tableau-refresher": "dashboard",
-    "reconciler": "proof",
-}
 SALES: Final = {
     "sales_analytics": "gold",
     "agg_daily_sales": "gold",
@@ -348,12 +338,8 @@ def _extracted(day: _Day, table: str) -> int | None:
 
 
 def _usual(days: Mapping[BusinessDate, _Day], date: BusinessDate, count: Callable[[_Day], int | None]) -> float | None:
-    """The median of the same weekdays, or of all days before; None where even those are too few."""
-    known = [(before.date, rows) for before in _history(days, date) if (rows := count(before)) is not None]
-    same = [rows for before, rows in known if before.day.weekday() == date.day.weekday()]
-    if len(same) >= FEW:
-        return median(same)
-    return median(rows for _, rows in known) if len(known) >= FEW else None
+    counts = {before.date: rows for before in _history(days, date) if (rows := count(before)) is not None}
+    return usual(counts, date)
 
 
 def _lag(days: Mapping[BusinessDate, _Day], date: BusinessDate, table: str, calendar: Calendar) -> float | None:
@@ -482,7 +468,7 @@ def _of_backfills(made: _Samples, records: Sequence[Record], days: Mapping[Busin
     backfills = [record for record in records if record.trigger == "backfill"]
     newest = max((record.run_id for record in backfills), default=None)
     states = Counter(_state(day, newest) for day in days.values() if any(r.run_id == newest for r in day.records))
-    for state in ("done", "running", "failed") if newest else ():
+    for state in WORDS["state"] if newest else ():
         made.add("backfill_dates", states[state], state=state)
     failed: dict[tuple[str, str], list[tuple[BusinessDate, datetime]]] = defaultdict(list)
     for day in days.values():

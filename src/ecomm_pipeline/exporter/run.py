@@ -20,10 +20,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from ecomm_pipeline.dates import BusinessDate, zone
 from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError
 from ecomm_pipeline.exporter.metrics import METRICS
-from ecomm_pipeline.exporter.plan import HISTORY_DAYS, Calendar, Sample, samples
+from ecomm_pipeline.exporter.plan import Calendar, Sample, samples
 from ecomm_pipeline.ledger import Record
 from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.stage import stop_on_signals
+from ecomm_pipeline.usual import HISTORY_DAYS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ecomm_pipeline.dates import BusinessDate, Window
+    from ecomm_pipeline.ledger import FindingKind
 
 __all__ = [
     "COLUMNS_STATEMENT",
@@ -190,5 +191,5 @@ def _drift(message: str) -> Finding:
     return _finding("schema_drift", message)
 
 
-def _finding(kind: str, message: str) -> Finding:
+def _finding(kind: FindingKind, message: str) -> Finding:
     return Finding(priority="P3", kind=kind, message=message)

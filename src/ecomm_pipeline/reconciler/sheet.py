@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.ledger import Finding
 from ecomm_pipeline.reconciler.amounts import Amount, plain
@@ -12,18 +12,35 @@ from ecomm_pipeline.reconciler.sales import WITHOUT_ORDER, SalesDay
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
+    from ecomm_pipeline.errors import Priority
+    from ecomm_pipeline.ledger import FindingKind
     from ecomm_pipeline.reconciler.plan import Day
 
-__all__ = ["findings", "sheet"]
+__all__ = ["HOPS", "findings", "sheet"]
+
+HOPS: Final = (
+    "source",
+    "extracted",
+    "late",
+    "moved",
+    "deleted",
+    "bronze",
+    "kept",
+    "superseded",
+    "quarantined",
+    "lost",
+    "orphans",
+)
+"""The hops of a source table, in the order in which they are written."""
 
 
 def sheet(days: Iterable[Day], sales: Iterable[SalesDay] = ()) -> list[dict[str, Any]]:
     """Write the balance sheet: a row for each table, date and hop; money as text.
 
-    Hops of a source table: `source`, `extracted`, `bronze`, `kept`, `superseded`, `quarantined`, `lost`, in this order,
-    and the explained differences of the source (`late`, `moved`, `deleted`) and `orphans`, which no sum includes. Of
-    the last seven only those that have rows are written. The table `sales` has the sales dates: hops are the names of
-    the tables, `rows` are order lines (None where a table has none), `money` is net revenue.
+    HOPS of a source table: the explained differences of the source (`late`, `moved`, `deleted`) and `orphans` are in no
+    sum; of them, and of what comes after `kept`, only those that have rows are written. The table `sales` has the sales
+    dates: hops are the names of the tables, `rows` are order lines (None where a table has none), `money` is net
+    revenue.
     """
     return [row for day in days for row in _day_rows(day)] + [row for day in sales for row in _sales_rows(day)]
 
@@ -84,7 +101,7 @@ def _has(day: Day, kind: str) -> bool:
     return any(count for _, k, count, _ in _odd([day]) if k == kind)
 
 
-def _odd(days: Sequence[Day]) -> Iterator[tuple[str, str, int, str]]:
+def _odd(days: Sequence[Day]) -> Iterator[tuple[Priority, FindingKind, int, str]]:
     reasons: dict[str, int] = {}
     for day in days:
         for reason, amount in day.quarantined.items():

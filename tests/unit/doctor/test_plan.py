@@ -125,7 +125,7 @@ GOOD = Evidence(
     gate=GATE,
     limits={stage: timedelta(hours=3) for stage in ("extractor", "dlt-trigger", "dbt-runner", "tableau-refresher")},
     records=RECORDS,
-    usual={table: [100] * 10 for table in TABLES},
+    usual=dict.fromkeys(TABLES, 100),
     manifests={table: manifest(table) for table in TABLES},
     balance=balance(),
     extracts=[Extract("agg_sales_kpi", STARTS + timedelta(minutes=255), STARTS + timedelta(minutes=245))],
@@ -243,15 +243,14 @@ def test_before_the_gate_dbt_is_not_missing_and_after_it_is():
     assert [one.section for one in (late.cause, *late.follows)] == ["E", "F"]
 
 
-def test_a_run_that_takes_three_times_its_usual_is_noted():
+def test_a_run_that_takes_longer_than_expected_is_noted_and_a_range_may_take_longer():
+    now, expected = STARTS + timedelta(minutes=70), {"dlt-trigger": timedelta(minutes=50)}
     going_on = record("dlt-trigger", 10, outcome="running")
-    diagnosis = told(
-        records=until("dlt-trigger", going_on),
-        now=STARTS + timedelta(minutes=70),
-        usual_seconds={"dlt-trigger": [600.0] * 10},
-    )
+    diagnosis = told(records=until("dlt-trigger", going_on), now=now, expected=expected)
     assert (diagnosis.exit_code, [note.kind for note in diagnosis.notes]) == (0, ["stage_slow"])
-    assert "runs for 1 h 0 min; it took 10 min at most lately" in diagnosis.notes[0].message
+    assert "runs for 1 h 0 min; expected are 50 min at most" in diagnosis.notes[0].message
+    two = going_on.model_copy(update={"first_date": going_on.first_date - timedelta(days=1)})
+    assert not told(records=until("dlt-trigger", two), now=now, expected=expected).notes
 
 
 @pytest.mark.parametrize(
@@ -448,11 +447,16 @@ def test_drift_is_a_note_and_no_alarm():
     assert list(lines(diagnosis))[1:] == ["note  P3  A extraction (orders): orders.channel is new (text)"]
 
 
-def test_an_extract_far_below_its_usual_is_noted_unless_there_is_no_usual():
-    small = {t: manifest(t, rows=20) for t in TABLES}
-    assert {note.kind for note in told(manifests=small).notes} == {"extract_small"}
-    assert told(manifests=small, usual={t: [100] * 4 for t in TABLES}).notes == []
-    assert told(manifests=small, usual={t: [0, *[100] * 9] for t in TABLES}).notes == [], "some dates have none"
+@pytest.mark.parametrize(
+    ("rows", "usual", "is_found"), [(9, 100, True), (10, 100, False), (0, None, False), (0, 0, False)]
+)
+def test_an_extract_far_below_its_usual_is_as_good_as_empty_unless_there_is_no_usual(rows, usual, is_found):
+    manifests = {t: manifest(t, rows=rows if t == "orders" else 100) for t in TABLES}
+    usually = {t: figure for t, figure in {**dict.fromkeys(TABLES, 100), "orders": usual}.items() if figure is not None}
+    cause = told(manifests=manifests, usual=usually).cause
+    assert (cause is not None and cause.kind == "extract_empty") is is_found
+    if cause:
+        assert cause.message.startswith("orders has 9 rows, usual are 100: so many have an updated_at in its window")
 
 
 def test_a_service_that_a_stage_failed_for_hides_the_stage_behind_it():

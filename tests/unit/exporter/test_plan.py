@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from ecomm_pipeline.exporter.metrics import LABELS, METRICS
+from ecomm_pipeline.exporter.metrics import LABELS, METRICS, WORDS
 from ecomm_pipeline.exporter.plan import Calendar, samples
 from ecomm_pipeline.layout import STAGES
 from ecomm_pipeline.ledger import Record
@@ -63,6 +63,8 @@ def told(records, when=None, tables=DEFAULT_TABLES):
     """Every sample: `{name: {labels: value}}`, labels as a tuple without empty ones."""
     found = {}
     for sample in samples(records, when or calendar(), tables):
+        for label, word in zip(METRICS[sample.metric].labels, sample.labels, strict=True):
+            assert word in ("", *WORDS.get(label, [word])), f"{sample.metric} has {label}={word}"
         labels = tuple(label for label in sample.labels if label)
         assert labels not in found.setdefault(sample.metric, {}), f"{sample.metric}{labels} is told twice"
         found[sample.metric][labels] = sample.value

@@ -278,6 +278,7 @@ def test_customers_totals_are_compared():
 @given(balanced_days())
 def test_the_sheet_adds_up_as_it_is_written(day):
     rows = {row["hop"]: row for row in sheet.sheet([day])}
+    assert list(rows) == [hop for hop in sheet.HOPS if hop in rows]
     parts = [rows.get(hop, {"rows": 0, "money": "0"}) for hop in ("kept", "superseded", "quarantined", "lost")]
     assert sum(row["rows"] for row in parts) == rows["bronze"]["rows"] == rows["extracted"]["rows"]
     assert sum(Decimal(row.get("money", 0)) for row in parts) == Decimal(rows["bronze"]["money"])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ import typer
 import yaml
 
 from ecomm_pipeline.cli import app
+from ecomm_pipeline.doctor.plan import KINDS
 from ecomm_pipeline.errors import FAILURE_CLASSES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -80,6 +83,16 @@ def test_links_lead_somewhere(name):
 def test_each_failure_class_tells_itself_by_name_on_its_page():
     for row in FAILURE_CLASSES.values():
         assert f"`{row.name}`" in PAGES[row.runbook]
+
+
+def test_each_kind_that_the_doctor_finds_leads_to_a_page_and_the_doctor_makes_it():
+    for kind in KINDS.values():
+        if kind.failure_class:
+            assert (kind.runbook or FAILURE_CLASSES[kind.failure_class].runbook) in PAGES, kind.name
+    sources = [path.read_text() for path in (REPOSITORY / "src/ecomm_pipeline/doctor").glob("*.py")]
+    calls = [node for text in sources for node in ast.walk(ast.parse(text)) if isinstance(node, ast.Constant)]
+    named = Counter(node.value for node in calls if isinstance(node.value, str))
+    assert not [name for name in KINDS if named[name] < 2], "what is defined and never made"
 
 
 def test_the_index_has_every_page_once():
