@@ -29,6 +29,16 @@ class WarmSandbox:
         """What a stage needs to connect: ECOMM_…, AWS_…, PG…, DATABRICKS_…."""
         return self._sandbox.env()
 
+    @property
+    def lineage(self) -> dict[str, str]:
+        """What makes a stage send OpenLineage events: OPENLINEAGE_…."""
+        everything = self._sandbox.env(with_lineage=True)
+        return {name: value for name, value in everything.items() if name not in self.env}
+
+    def messages(self) -> list[dict[str, Any]]:
+        """Give what the sinks took, oldest first."""
+        return list(self._sandbox.messages()["messages"])
+
     def connect(self, user: str = "shop") -> Any:
         """Connect to Postgres as the owner of the tables (or another role) with psycopg2, through the proxy."""
         return self._sandbox.connect(user)

@@ -463,16 +463,17 @@ def _stage(
     through: str | None = None,
 ) -> None:
     from ecomm_pipeline.clock import SystemClock
+    from ecomm_pipeline.lineage.run import lineage_of
     from ecomm_pipeline.stage import run_stage
 
     run: Run = settings.run
     store, layout = _store(settings.store)
-    clock = SystemClock()
+    clock, tz = SystemClock(), _zone(settings.business)
     run_stage(
         work,
         stage=stage,
         dates=dates,
-        tz=_zone(settings.business),
+        tz=tz,
         run_id=_run_id(run, clock),
         trigger=run.trigger,
         store=store,
@@ -480,6 +481,7 @@ def _stage(
         clock=clock,
         table=table,
         through=through,
+        lineage=lineage_of(settings, tz, store, os.environ),
     )
 
 

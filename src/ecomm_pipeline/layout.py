@@ -15,16 +15,15 @@ from __future__ import annotations
 import re
 import secrets
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from ecomm_pipeline.errors import ConfigurationError
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from ecomm_pipeline.dates import BusinessDate
 
-__all__ = ["MANIFEST_NAME", "STAGES", "Layout", "check_run_id", "new_run_id"]
+__all__ = ["MANIFEST_NAME", "STAGES", "Layout", "begun_at", "check_run_id", "new_run_id"]
 
 STAGES = ("extractor", "dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler")
 """The stages, each with a folder in the ledger, in the order in which a date is through with them."""
@@ -46,9 +45,13 @@ class Layout:
         """The folder that Auto Loader watches."""
         return self._under("ecomm_db_extracts", "daily_extracts")
 
+    def extracts_of(self, table: str) -> str:
+        """The folder of all extracts of a table."""
+        return f"{self.landing}/{table}"
+
     def extracts(self, table: str, date: BusinessDate) -> str:
         """The folder of all runs' extracts of a table for a date."""
-        return f"{self.landing}/{table}/date={date}"
+        return f"{self.extracts_of(table)}/date={date}"
 
     def extract(self, table: str, date: BusinessDate, run_id: str) -> str:
         """The folder of one run's extract."""
@@ -100,6 +103,11 @@ class Layout:
 def new_run_id(now: datetime) -> str:
     """Make a run id: the UTC second and four random hex digits, so that ids sort by time."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+
+
+def begun_at(run_id: str) -> datetime:
+    """Give the second at which a run began, by its id."""
+    return datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
 
 
 def check_run_id(text: str) -> str:

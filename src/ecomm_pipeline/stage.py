@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.dates import DateRange
     from ecomm_pipeline.layout import Layout
+    from ecomm_pipeline.lineage.run import Lineage
     from ecomm_pipeline.store import Store
 
 __all__ = ["StageContext", "Stop", "run_stage", "stop_on_signals"]
@@ -76,8 +77,9 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     clock: Clock,
     table: str | None = None,
     through: str | None = None,
+    lineage: Lineage | None = None,
 ) -> Record:
-    """Do the work of a stage once, and see that the ledger tells what became of it.
+    """Do the work of a stage once, and see that the ledger, and `lineage` if there is one, tell what became of it.
 
     Gives the finished record. Raises what the work raises, after it was recorded.
     """
@@ -103,17 +105,35 @@ def run_stage(  # noqa: PLR0913 (a stage is all of these)
     )
     log.info(f"{stage}.started")
     context.checkpoint()
+    with _told_to(lineage, record):
+        try:
+            with stop_on_signals(context.stop):
+                work(context)
+        except BaseException as error:
+            _record_failure(record, error)
+            _close(context, log, error)
+            error.add_note(f"ECOMM_RUN_ID={run_id} before the same command continues this run")
+            raise
+        record.outcome = "succeeded"
+        _close(context, log, None)
+    return record
+
+
+@contextmanager
+def _told_to(lineage: Lineage | None, record: Record) -> Iterator[None]:
+    """Tell a record's beginning and its end; a success that could not be recorded is told as the failure that it is."""
+    if lineage is None:
+        yield
+        return
+    lineage.tell(record)
     try:
-        with stop_on_signals(context.stop):
-            work(context)
+        yield
     except BaseException as error:
         _record_failure(record, error)
-        _close(context, log, error)
-        error.add_note(f"ECOMM_RUN_ID={run_id} before the same command continues this run")
         raise
-    record.outcome = "succeeded"
-    _close(context, log, None)
-    return record
+    finally:
+        lineage.tell(record)
+        lineage.close()
 
 
 def _record_failure(record: Record, error: BaseException) -> None:

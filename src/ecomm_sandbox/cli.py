@@ -106,6 +106,10 @@ def env(
     format_: Annotated[
         str, typer.Option("--format", help="`shell`, `json`, or for helm/ecomm-data-pipeline `values` and `secret`.")
     ] = "shell",
+    *,
+    lineage: Annotated[
+        bool, typer.Option("--lineage", help="And what sends their OpenLineage events to the sinks.")
+    ] = False,
 ) -> None:
     """Write what stages and official clients need to connect: eval "$(ecomm-sandbox env)"."""
     from ecomm_sandbox import environment
@@ -119,7 +123,7 @@ def env(
     if format_ not in formats:
         message = f"--format is one of {', '.join(formats)}"
         raise typer.BadParameter(message)
-    typer.echo(formats[format_](_sandbox(home).env()))
+    typer.echo(formats[format_](_sandbox(home).env(with_lineage=lineage)))
 
 
 @app.command()
@@ -183,7 +187,7 @@ def messages(
     json_: Annotated[bool, typer.Option("--json", help="Write JSON, with open incidents and all tickets.")] = False,
     clear: Annotated[bool, typer.Option("--clear", help="Forget all of it.")] = False,
 ) -> None:
-    """List what Slack, PagerDuty and Jira were told, oldest first."""
+    """List what Slack, PagerDuty, Jira and the lineage backend were told, oldest first."""
     sandbox = _sandbox(home)
     if clear:
         sandbox.clear_messages()

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox import databricks_service as databricks
 from ecomm_sandbox import postgres, s3
+from ecomm_sandbox.sinks.inbox import Secrets
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from ecomm_sandbox.state import State
 
-__all__ = ["environment", "exports", "secret", "values"]
+__all__ = ["environment", "exports", "lineage", "secret", "values"]
 
 _CHART: Final = "ecomm-data-pipeline"
 _CREDENTIALS: Final = (
@@ -60,6 +61,12 @@ def environment(state: State) -> dict[str, str]:
         env |= {"ECOMM_TABLEAU_SERVER": f"http://{state.address}:{ports['tableau']}", "ECOMM_TABLEAU_SITE": ""}
         env |= {"ECOMM_TABLEAU_TOKEN_NAME": "sandbox", "ECOMM_TABLEAU_TOKEN_VALUE": secrets["tableau-token"]}
     return env
+
+
+def lineage(state: State) -> dict[str, str]:
+    """Give the client's own variables by which stages send their OpenLineage events to the sinks."""
+    url = f"http://{state.address}:{state.ports['sinks']}"
+    return {"OPENLINEAGE_URL": url, "OPENLINEAGE_API_KEY": Secrets.of(state).lineage_key}
 
 
 def exports(env: Mapping[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox import databricks_service as databricks
 from ecomm_sandbox import postgres, s3, sql_faults
-from ecomm_sandbox.environment import environment
+from ecomm_sandbox.environment import environment, lineage
 from ecomm_sandbox.faults import CATALOGUE, PROXY_SERVICES, Kind
 from ecomm_sandbox.services import PythonService, http
 from ecomm_sandbox.state import Home, SandboxError, State
@@ -158,9 +158,9 @@ class Sandbox:
         """Tell how each service is."""
         return self._supervisor.status()
 
-    def env(self) -> dict[str, str]:
-        """Give the environment with which stages and official clients connect."""
-        return environment(self.state)
+    def env(self, *, with_lineage: bool = False) -> dict[str, str]:
+        """Give the environment with which stages and official clients connect, and send OpenLineage events if asked."""
+        return environment(self.state) | (lineage(self.state) if with_lineage else {})
 
     def connect(self, user: str = postgres.OWNER) -> Connection:
         """Connect to Postgres, as the owner of the tables unless told otherwise."""

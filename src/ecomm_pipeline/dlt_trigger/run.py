@@ -5,7 +5,7 @@ Upstream: https://databricks-sdk-py.readthedocs.io/en/latest/workspace/pipelines
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Final
 
 from ecomm_pipeline.databricks import connect
@@ -19,11 +19,14 @@ from ecomm_pipeline.errors import (
     UnavailableError,
     UpstreamFailedError,
 )
+from ecomm_pipeline.layout import begun_at
 from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.patience import patiently
 from ecomm_pipeline.progress import Progress
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from ecomm_pipeline.settings import DltTrigger, DltTriggerSettings
     from ecomm_pipeline.stage import StageContext
 
@@ -313,5 +316,4 @@ def _find(context: StageContext, figures: plan.Figures) -> None:
 
 def _began(context: StageContext) -> datetime:
     """An instant before which no update of this run was created, by a clock that may go wrong."""
-    begun = datetime.strptime(context.run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC)
-    return min(begun, context.record.started_at) - _CLOCK_SKEW
+    return min(begun_at(context.run_id), context.record.started_at) - _CLOCK_SKEW

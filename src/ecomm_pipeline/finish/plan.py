@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.errors import FAILURE_CLASSES
+from ecomm_pipeline.layout import begun_at
 from ecomm_pipeline.ledger import Outcome, Record, RunFailure, RunRecord
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+    from datetime import datetime
 
     from ecomm_pipeline.dates import DateRange
 
@@ -43,7 +44,7 @@ def end_of(
         trigger=trigger,
         first_date=dates.first.day,
         last_date=dates.last.day,
-        started_at=datetime.strptime(run_id[:16], "%Y%m%dT%H%M%SZ").replace(tzinfo=UTC),
+        started_at=begun_at(run_id),
         ended_at=now,
         seconds=seconds,
         status=status,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.errors import ConfigurationError
 from ecomm_pipeline.postgres import interruptible
-from ecomm_pipeline.reconciler import show
+from ecomm_pipeline.reconciler import show, sql
 from ecomm_pipeline.reconciler.collect import collect
 from ecomm_pipeline.reconciler.plan import error_of, problems_of_day
 from ecomm_pipeline.reconciler.sales import problems_of_customers, problems_of_sales
@@ -37,9 +37,9 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
     """Prove that rows and money add up for the dates of the context, from Postgres through Gold or the KPI tables.
 
     Fills the record: `rows_in` extracted and `rows_out` kept rows; figures `through`, `balanced`, `lookback_seconds`,
-    `sheet_key` (the object of the rows that `sheet.sheet` writes) and `problems` (a sentence each, the first of them);
-    findings for what is explained and odd. The sheet lies once among the artifacts, since the record lies under each
-    date. On a terminal it is printed too.
+    `sheet_key` (the object of the rows that `sheet.sheet` writes), `problems` (a sentence each, the first of them) and
+    `tables` (those of the lakehouse that are compared); findings for what is explained and odd. The sheet lies once
+    among the artifacts, since the record lies under each date. On a terminal it is printed too.
 
     Raises `NotReconciledError` or `MissingSourceError` when something is not explained.
     """
@@ -55,7 +55,11 @@ def reconcile(context: StageContext, settings: ReconcilerSettings, *, through: s
         problems += problems_of_customers(*figures.customers, dates=context.dates)
     sheet = write_sheet(days, sales)
     _record(context, days, sheet, problems)
-    context.record.figures |= {"through": through, "lookback_seconds": settings.extractor.lookback}
+    context.record.figures |= {
+        "through": through,
+        "lookback_seconds": settings.extractor.lookback,
+        "tables": sql.compared(settings.business.tables, through),
+    }
     if sys.stdout.isatty():
         print(show.sheet(sheet, problems, lookback=settings.extractor.lookback))
     if error := error_of(problems, context.dates):

@@ -29,6 +29,7 @@ __all__ = [
     "Factor",
     "bronze",
     "business_day",
+    "compared",
     "factors",
     "fingerprint",
     "kpis",
@@ -52,6 +53,9 @@ SILVER: Final = {
 }
 """The Silver table of each source table of the contract."""
 
+GOLD: Final = ("silver.quarantine", "gold.sales_analytics", "gold.agg_daily_sales")
+KPI: Final = ("kpi.agg_sales_kpi", "kpi.agg_product_kpi", "kpi.agg_customer_kpi")
+
 _SPARK: Final = {"text": "STRING", "bigint": "BIGINT", "integer": "INT"}
 
 
@@ -72,6 +76,13 @@ def factors(table: TableContract) -> tuple[Factor, ...]:
     """Give the columns that a table's money is the product of; none where its rows have no money."""
     names = re.split(r"\s*\*\s*", table.money) if table.money else []
     return tuple(Factor(name, *FACTORS[re.sub(r"\(.*", "", table.columns[name])]) for name in names)
+
+
+def compared(tables: Iterable[str], through: str) -> list[str]:
+    """Name the tables of the lakehouse that the statements read, for source tables and as far as is proven."""
+    known = [table for table in tables if table in CONTRACT]
+    own = [name for table in known for name in (f"bronze.{table}", f"silver.{SILVER[table]}")]
+    return [*own, *GOLD, *(KPI if through == "kpi" else ())]
 
 
 # --- Postgres ------------------------------------------------------------------------------------------------------

@@ -265,6 +265,7 @@ class Refresher:
     def _note(self, flight: _Flight, refreshed: datetime | None, seconds: float) -> None:
         self._figures[flight.target.key] = {
             "kind": flight.target.kind,
+            "tables": list(flight.target.tables),
             "job_id": flight.job_id,
             "adopted": flight.adopted,
             "seconds": round(seconds, 3),

@@ -1,1 +1,1 @@
-"""Where alerts go: Slack, PagerDuty and Jira, as far as Alertmanager calls them."""
+"""Where alerts go (Slack, PagerDuty and Jira, as far as Alertmanager calls them), and where OpenLineage events go."""

@@ -40,6 +40,11 @@ class Secrets:
         return self._derived("pagerduty")[:32]
 
     @property
+    def lineage_key(self) -> str:
+        """The API key of the OpenLineage backend."""
+        return self._derived("openlineage")[:32]
+
+    @property
     def jira_password(self) -> str:
         """The API token of Jira's user."""
         return self._derived("jira")[:24]
@@ -67,11 +72,11 @@ class Message:
     """Something that a service took: a message, an event, or a change of a ticket."""
 
     service: str
-    """slack, pagerduty or jira."""
+    """slack, pagerduty, jira or openlineage."""
     what: str
-    """message; trigger, acknowledge, resolve; create, edit, comment, or the name of a transition."""
+    """message; trigger, acknowledge, resolve; create, edit, comment, or the name of a transition; START, COMPLETE, …"""
     to: str
-    """The channel, the dedup key or the ticket."""
+    """The channel, the dedup key, the ticket or the job."""
     text: str
     """What a person reads."""
     body: dict[str, Any]

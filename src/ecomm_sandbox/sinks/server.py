@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ecomm_sandbox.faults import CATALOGUE, FaultBox
+from ecomm_sandbox.sinks import openlineage
 from ecomm_sandbox.sinks.inbox import Answer, Inbox, RefusedError, Secrets
 from ecomm_sandbox.sinks.jira import Jira
 from ecomm_sandbox.sinks.pagerduty import PagerDuty
@@ -28,6 +30,7 @@ class Sinks:
         self.slack = Slack(secrets, self.inbox)
         self.pagerduty = PagerDuty(secrets, self.inbox)
         self.jira = Jira(secrets, self.inbox)
+        self.openlineage = openlineage.OpenLineage(secrets, self.inbox)
 
     def answer(self, method: str, path: str, authorization: str, body: bytes) -> Answer:
         """Ask the service that a path is of."""
@@ -35,6 +38,8 @@ class Sinks:
             return self.slack.answer(method, path, body)
         if path.startswith("/v2/"):
             return self.pagerduty.answer(method, path, body)
+        if path == openlineage.PATH:
+            return self.openlineage.answer(method, authorization, body)
         return self.jira.answer(method, path, authorization, body)
 
     def shown(self) -> dict[str, Any]:
@@ -47,6 +52,7 @@ class Sinks:
         self.inbox.clear()
         self.pagerduty.clear()
         self.jira.clear()
+        self.openlineage.clear()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -63,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
         sinks, path = self.server.sinks, self.path.partition("?")[0]
         if path.startswith("/sandbox/"):
             self._sandbox(path, body)
-        elif sinks.faults.take("drop"):
+            return
+        if slow := sinks.faults.take("delay"):
+            time.sleep(slow.options["delay"])
+        if sinks.faults.take("drop"):
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
         elif sinks.faults.take("unavailable"):

@@ -16,6 +16,7 @@ HEAVY = {
     "dbt",
     "jinja2",
     "obstore",
+    "openlineage",
     "pandas",
     "psycopg2",
     "pyarrow",
