@@ -8,6 +8,7 @@ builds.
     layers/common.txt        every stage
     layers/databricks.txt    and the stages that call Databricks
     STAGE/requirements.txt   and one stage
+    STAGE/openlineage.txt    and what sends its OpenLineage events, where an image is built with it
     sandbox/packages.txt     the sandbox, for tests: all of it
 """  # noqa: INP001 (a script)
 
@@ -59,6 +60,8 @@ def lock() -> dict[Path, str]:
         *below, own = layers(stage)
         shared = {requirement for layer in below for requirement in texts[layer]}
         texts[own] = _without(_export(stage), shared)
+        if (lineage := own.with_name("openlineage.txt")).exists():
+            texts[lineage] = _without(_export(stage, "openlineage"), {*shared, *texts[own]})
     return {path: _HEADER + "".join(requirements.values()) for path, requirements in texts.items()}
 
 

@@ -12,6 +12,8 @@ import pytest
 import yaml
 from images.lock import IMAGES, PROJECT, layers, main, stages
 
+from ecomm_pipeline.layout import STAGES
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -56,7 +58,7 @@ def test_the_dockerfile_knows_every_stage_and_no_other():
 
 @pytest.mark.parametrize(
     "path",
-    sorted([*IMAGES.glob("layers/*.txt"), *IMAGES.glob("*/requirements.txt")]),
+    sorted([*IMAGES.glob("layers/*.txt"), *IMAGES.glob("*/requirements.txt"), *IMAGES.glob("*/openlineage.txt")]),
     ids=lambda path: str(path.relative_to(IMAGES)),
 )
 def test_every_requirement_is_pinned_and_hashed(path):
@@ -70,6 +72,15 @@ def test_every_requirement_is_pinned_and_hashed(path):
 def test_an_image_has_the_client_libraries_of_its_stage_and_of_no_other(stage):
     clients = set().union(*map(direct, stages())) - NEEDED_BY_LIBRARIES_TOO
     assert installed(stage) & clients == direct(stage) - NEEDED_BY_LIBRARIES_TOO
+
+
+def test_every_stage_that_has_events_to_send_can_be_built_with_what_sends_them():
+    asked = {path.parent.name for path in IMAGES.glob("*/openlineage.txt")}
+    assert asked == set(stages()) & set(STAGES)
+    for stage in asked:
+        added = requirements(IMAGES / stage / "openlineage.txt")
+        assert "openlineage-python" in added
+        assert not added & installed(stage)
 
 
 @pytest.mark.parametrize("stage", stages())
