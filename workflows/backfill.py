@@ -18,7 +18,7 @@ from hera.workflows import DAG, Parameter, Task, WorkflowTemplate
 
 from ecomm_pipeline.backlog import MODES
 from workflows import stages
-from workflows.stages import BACKFILL, RANGE, one_at_a_time, workflow_template
+from workflows.stages import BACKFILL, GATED, RANGE, one_at_a_time, workflow_template
 
 __all__ = ["backfill"]
 
@@ -35,6 +35,7 @@ def backfill() -> WorkflowTemplate:
         Parameter(name="mode", value="missing", enum=list(MODES), description="Which of them, by the ledger, or all."),
         Parameter(name="parallelism", value="2", description="How many dates are extracted at once."),
         stages.tables_parameter(),
+        stages.bounds_parameter(),
         stages.trigger_parameter("backfill"),
     ]
     with workflow_template(
@@ -52,6 +53,7 @@ def backfill() -> WorkflowTemplate:
         dlt_trigger = stages.dlt_trigger()
         reconciler = stages.reconciler()
         dbt_runner = stages.dbt_runner()
+        kpi_gate = stages.kpi_gate()
         tableau_refresher = stages.tableau_refresher()
 
         date = {"date": "{{inputs.parameters.date}}"}
@@ -72,10 +74,11 @@ def backfill() -> WorkflowTemplate:
             update = Task(name="dlt-trigger", template=dlt_trigger, arguments=span)
             prove_gold = Task(name="reconciler-gold", template=reconciler, arguments={**span, "through": "gold"})
             build = Task(name="dbt-runner", template=dbt_runner, arguments={**span, "select": ""})
+            judge = Task(name="kpi-gate", template=kpi_gate, arguments=span, when=GATED)
             refresh = Task(name="tableau-refresher", template=tableau_refresher, arguments=span)
             prove_kpi = Task(name="reconciler-kpi", template=reconciler, arguments={**span, "through": "kpi"})
 
-            extract >> update >> prove_gold >> build >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
+            extract >> update >> prove_gold >> build >> judge >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
 
         options = {name: f"{{{{workflow.parameters.{name}}}}}" for name in ("mode", "parallelism")}
         with DAG(name="main"):

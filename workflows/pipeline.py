@@ -6,6 +6,8 @@
     products ───┼─► extractor ×4 ─► dlt-trigger┤               ├─► dbt-runner ─► tableau-refresher ─► reconciler
     customers ──┤                              └─► gate ───────┘
     order_items ┘
+
+With `bounds`, kpi-gate is before tableau-refresher, and waits for a person where a KPI moved too far.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from hera.workflows import DAG, CronWorkflow, Parameter, Task, WorkflowTemplate
 from hera.workflows import models as m
 
 from workflows import stages
-from workflows.stages import DATE, NIGHTLY, ZONE, workflow_template
+from workflows.stages import DATE, GATED, NIGHTLY, ZONE, workflow_template
 
 __all__ = ["daily", "nightly"]
 
@@ -27,6 +29,7 @@ def daily() -> WorkflowTemplate:
         stages.date_parameter(),
         stages.tables_parameter(),
         Parameter(name="not-before", value="05:00", description="When dbt may begin, on the day after the date."),
+        stages.bounds_parameter(),
         stages.trigger_parameter(),
     ]
     with workflow_template(
@@ -43,6 +46,7 @@ def daily() -> WorkflowTemplate:
         reconciler = stages.reconciler()
         gate = stages.gate()
         dbt_runner = stages.dbt_runner()
+        kpi_gate = stages.kpi_gate()
         tableau_refresher = stages.tableau_refresher()
 
         date = {"date": "{{workflow.parameters.date}}"}
@@ -55,10 +59,11 @@ def daily() -> WorkflowTemplate:
             prove_gold = Task(name="reconciler-gold", template=reconciler, arguments={**date, "through": "gold"})
             wait = Task(name="gate", template=gate, arguments={**date, **opens})
             build = Task(name="dbt-runner", template=dbt_runner, arguments={**date, "select": ""})
+            judge = Task(name="kpi-gate", template=kpi_gate, arguments=date, when=GATED)
             refresh = Task(name="tableau-refresher", template=tableau_refresher, arguments=date)
             prove_kpi = Task(name="reconciler-kpi", template=reconciler, arguments={**date, "through": "kpi"})
 
-            extract >> update >> [prove_gold, wait] >> build >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
+            extract >> update >> [prove_gold, wait] >> build >> judge >> refresh >> prove_kpi  # type: ignore[operator]  # Hera types a >> b as a task or a list
     return workflow
 
 

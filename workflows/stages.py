@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from hera.workflows import Container, Parameter, Resources, RetryStrategy, WorkflowTemplate
+from hera.workflows import DAG, Container, Parameter, Resources, RetryStrategy, Suspend, Task, WorkflowTemplate
 from hera.workflows import models as m
 
 from ecomm_pipeline import __version__
 from ecomm_pipeline.errors import retryable_exit_codes
+from ecomm_pipeline.kpi_gate.plan import HOLD, PASSED
 from ecomm_pipeline.settings import DEFAULT_TABLES, DbtRunner, DltTrigger, Extractor, Tableau
 
 if TYPE_CHECKING:
@@ -21,14 +22,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BACKFILL",
+    "GATED",
     "NIGHTLY",
     "RANGE",
+    "bounds_parameter",
     "date_parameter",
     "dates",
     "dbt_runner",
     "dlt_trigger",
     "extractor",
     "gate",
+    "kpi_gate",
     "one_at_a_time",
     "reconciler",
     "tableau_refresher",
@@ -61,6 +65,9 @@ characters off it would be right by luck only. In a spec, Argo knows the paramet
 
 RANGE: Final = "{{workflow.parameters.from}}..{{workflow.parameters.to}}"
 """The business dates of a backfill."""
+
+GATED: Final = '{{=workflow.parameters.bounds != ""}}'
+"""Whether a workflow has a KPI gate: without it no pod is made."""
 
 RUN_ID: Final = (
     "{{workflow.creationTimestamp.Y}}{{workflow.creationTimestamp.m}}{{workflow.creationTimestamp.d}}T"
@@ -99,6 +106,12 @@ def tables_parameter() -> Parameter:
     """Give the parameter `tables` of a workflow, as JSON, so that it can be fanned out over."""
     names = ", ".join(f'"{table}"' for table in DEFAULT_TABLES)
     return Parameter(name="tables", value=f"[{names}]", description="JSON list of the source tables.")
+
+
+def bounds_parameter() -> Parameter:
+    """Give the parameter `bounds` of a workflow, by which Tableau is held back; empty, nothing is."""
+    about = "How far KPIs may move before Tableau waits for a person: net_revenue=50%,orders=50%."
+    return Parameter(name="bounds", value="", description=about)
 
 
 def trigger_parameter(value: str = "manual") -> Parameter:
@@ -217,17 +230,43 @@ def tableau_refresher() -> Container:
     return _stage("tableau-refresher", inputs=["date"], minutes=_minutes(Tableau, "timeout"), lock="tableau-session")
 
 
+def kpi_gate() -> DAG:
+    """Judge the KPIs of dates; where one moved too far, wait until a person lets the workflow go on.
+
+    Argo cannot let a wait fail: when its time is over it goes on by itself, and tableau-refresher refuses.
+    """
+    judge = _stage(
+        "kpi-gate",
+        inputs=["date"],
+        told={"workflow": "{{workflow.namespace}}/{{workflow.name}}"},
+        env={"ECOMM_KPI_GATE_BOUNDS": "{{workflow.parameters.bounds}}"},
+        image="reconciler",
+        minutes=20,
+    )
+    hold = Suspend(name="hold", inputs=[Parameter(name="reason")], duration=f"{int(HOLD.total_seconds())}")
+    verdict = "tasks.verdict.outputs.result"
+    with DAG(name="kpis", inputs=[Parameter(name="date")]) as both:
+        Task(name="verdict", template=judge, arguments={"date": "{{inputs.parameters.date}}"}) >> Task(
+            name="hold",
+            template=hold,
+            arguments={"reason": f"{{{{{verdict}}}}}"},
+            when=f'{{{{={verdict} != "{PASSED}"}}}}',
+        )
+    return both
+
+
 def reconciler() -> Container:
     """Prove rows and money from Postgres through Gold or the KPI tables."""
     return _stage("reconciler", inputs=["date", "through"], minutes=60, memory="512Mi")
 
 
-def _stage(
+def _stage(  # noqa: PLR0913 (a step is all of these)
     name: str,
     *,
     minutes: int,
     inputs: Sequence[str] = (),
     told: Mapping[str, str] | None = None,
+    env: Mapping[str, str] | None = None,
     image: str | None = None,
     cpu: str = "100m",
     memory: str = "256Mi",
@@ -235,7 +274,7 @@ def _stage(
 ) -> Container:
     """Run `ecomm NAME --INPUT=VALUE…` in the image of that name, for `minutes` at most, while it holds a lock.
 
-    `told` are options that are no inputs, with their values.
+    `told` are options that are no inputs, with their values; `env` are further environment variables.
     """
     options = {input_: f"{{{{inputs.parameters.{input_}}}}}" for input_ in inputs} | dict(told or {})
     return Container(
@@ -249,6 +288,7 @@ def _stage(
         env=[
             m.EnvVar(name="ECOMM_RUN_ID", value=RUN_ID),
             m.EnvVar(name="ECOMM_TRIGGER", value="{{workflow.parameters.trigger}}"),
+            *(m.EnvVar(name=name, value=value) for name, value in (env or {}).items()),
         ],
         env_from=[
             m.EnvFromSource(config_map_ref=m.ConfigMapEnvSource(name=NAME)),

@@ -142,6 +142,20 @@ def reconciler(
     )
 
 
+@app.command("kpi-gate")
+def kpi_gate(
+    date: DateOption,
+    workflow: Annotated[str, typer.Option(help="NAMESPACE/NAME of what waits when it is held; default none.")] = "",
+) -> None:
+    """Tell whether a KPI moved further than ECOMM_KPI_GATE_BOUNDS allows, and Tableau is to wait for a person."""
+    from ecomm_pipeline.kpi_gate.run import judge
+    from ecomm_pipeline.settings import KpiGateSettings, load
+
+    settings = load(KpiGateSettings)
+    dates = _dates(date, settings.business)
+    _stage("kpi-gate", settings, dates, lambda context: judge(context, settings, workflow=workflow))
+
+
 @app.command()
 def dates(
     date: DateOption,
@@ -198,12 +212,12 @@ def run(
     from ecomm_pipeline.clock import SystemClock
     from ecomm_pipeline.runner.plan import choose
     from ecomm_pipeline.runner.run import find_workflows, run_workflow
-    from ecomm_pipeline.settings import Business, load
+    from ecomm_pipeline.settings import Business, KpiGate, load
 
     business, clock = load(Business), SystemClock()
     this_run = _this_run(run_id)
     run_workflow(
-        choose(_dates(dates, business), business.tables),
+        choose(_dates(dates, business), business.tables, load(KpiGate).bounds),
         run_id=_run_id(this_run, clock),
         workflows=find_workflows(workflows),
         runs=runs,
@@ -302,7 +316,7 @@ def backfill(  # noqa: PLR0913 (the options of a command)
     from ecomm_pipeline.layout import new_run_id
     from ecomm_pipeline.ledger import Ledger
     from ecomm_pipeline.runner.run import find_workflows
-    from ecomm_pipeline.settings import Business, Nightly, load
+    from ecomm_pipeline.settings import Business, KpiGate, Nightly, load
     from ecomm_pipeline.settings import Store as StoreSettings
 
     business, clock = load(Business), SystemClock()
@@ -310,6 +324,7 @@ def backfill(  # noqa: PLR0913 (the options of a command)
         _dates(dates, business),
         mode_of(missing=missing, failed=failed, everything=everything),
         business.tables,
+        load(KpiGate).bounds,
         _zone(business),
         load(Nightly),
         parallelism,

@@ -23,10 +23,12 @@ from ecomm_pipeline.errors import ConfigurationError
 if TYPE_CHECKING:
     from ecomm_pipeline.dates import BusinessDate
 
-__all__ = ["MANIFEST_NAME", "STAGES", "Layout", "begun_at", "check_run_id", "new_run_id"]
+__all__ = ["KPI_GATE", "MANIFEST_NAME", "STAGES", "Layout", "begun_at", "check_run_id", "new_run_id"]
 
 STAGES = ("extractor", "dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler")
 """The stages, each with a folder in the ledger, in the order in which a date is through with them."""
+KPI_GATE = "kpi-gate"
+"""A step that has a folder in the ledger too, and that a date need not go through."""
 MANIFEST_NAME = "_manifest.json"
 _RUN_ID = re.compile(r"\d{8}T\d{6}Z-[A-Za-z0-9._-]{1,80}")
 

@@ -5,8 +5,10 @@ Each field's docstring gives its meaning, unit, default and why. The environment
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from datetime import time
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_type_hints
 
@@ -27,6 +29,8 @@ __all__ = [
     "ExporterSettings",
     "Extractor",
     "ExtractorSettings",
+    "KpiGate",
+    "KpiGateSettings",
     "Nightly",
     "Postgres",
     "Reconciler",
@@ -41,9 +45,13 @@ __all__ = [
 DEFAULT_TABLES = ("orders", "products", "customers", "order_items")
 
 
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
 def _split(value: object) -> object:
     """Read `a, b` as a tuple, as people write lists in an environment."""
-    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    return _words(value) if isinstance(value, str) else value
 
 
 def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
@@ -51,6 +59,20 @@ def _not_empty(value: tuple[str, ...]) -> tuple[str, ...]:
         message = "names nothing"
         raise ValueError(message)
     return value
+
+
+def _shares(text: str) -> dict[str, Decimal]:
+    """Read `net_revenue=50%, orders=40%` as shares by name. Raises `ValueError` for what is not of this form."""
+    parts = [re.fullmatch(r"([a-z][a-z0-9_]*) *= *(\d+(?:\.\d+)?) *%", part) for part in _words(text)]
+    if not all(parts) or len({part[1] for part in parts if part}) < len(parts):
+        message = f"{text!r} does not name KPIs, each once, with their percentages, as net_revenue=50%,orders=40%"
+        raise ValueError(message)
+    return {part[1]: Decimal(part[2]) / 100 for part in parts if part}
+
+
+def _shares_can_be_read(text: str) -> str:
+    _shares(text)
+    return text
 
 
 def _group(prefix: str) -> SettingsConfigDict:
@@ -256,6 +278,31 @@ class Reconciler(_Group):
     """Whether Postgres is asked again. Default: yes; switch off where the source may only be read at night."""
 
 
+class KpiGate(_Group):
+    """How far a KPI may move before a person is asked, and dashboards wait."""
+
+    model_config = _group("ECOMM_KPI_GATE_")
+
+    bounds: Annotated[str, AfterValidator(_shares_can_be_read)] = ""
+    """Columns of kpi.agg_sales_kpi and how far each may move, as `net_revenue=50%,orders=40%`. Default: no gate."""
+    weeks: int = Field(default=5, ge=1, le=52)
+    """Weeks before the date of which the same weekday tells what is expected, by its median. Default: 5."""
+    weeks_needed: int = Field(default=3, ge=1)
+    """How many of them must have the KPI; with fewer it is not judged. Default: 3."""
+
+    @model_validator(mode="after")
+    def _can_be_had(self) -> KpiGate:
+        if self.weeks_needed > self.weeks:
+            message = f"ECOMM_KPI_GATE_WEEKS_NEEDED is {self.weeks_needed}, and there are {self.weeks} weeks"
+            raise ValueError(message)
+        return self
+
+    @property
+    def shares(self) -> dict[str, Decimal]:
+        """The bounds by KPI, as shares: 0.5 for 50 %."""
+        return _shares(self.bounds)
+
+
 class Exporter(_Group):
     """How far back metrics go, and what is expected of a stage. Seconds are of one date; a range may take as many."""
 
@@ -340,6 +387,17 @@ class ReconcilerSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class KpiGateSettings:
+    """What kpi-gate reads of the environment."""
+
+    business: Business
+    run: Run
+    store: Store
+    databricks: Databricks
+    kpi_gate: KpiGate
+
+
+@dataclass(frozen=True, slots=True)
 class ExporterSettings:
     """What the exporter reads of the environment."""
 
@@ -361,6 +419,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     DltTrigger,
     DbtRunner,
     Reconciler,
+    KpiGate,
     Exporter,
 )
 """Every group, in the order of the documentation."""

@@ -34,7 +34,7 @@ LEDGER_ONLY = {"dates": {"s3"}, "finish": {"s3"}, "gate": set()}
 """Steps that are no stage: which dates need work, and what became of a workflow, are in the ledger."""
 NEEDS = {
     stage: {SERVICE_OF[group] for group in get_type_hints(kind).values() if group in SERVICE_OF}
-    for stage, kind in STAGES.items()
+    for stage, kind in {**STAGES, "kpi-gate": settings.KpiGateSettings}.items()
 } | LEDGER_ONLY
 PORTS = {
     "minimal": {"postgres": 5432, "s3": 443, "databricks": 443, "tableau": 443},

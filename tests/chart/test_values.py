@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import sys
+from decimal import Decimal
 from typing import Any, get_type_hints
 
 import pytest
@@ -14,7 +15,7 @@ import yaml
 from pydantic import SecretStr
 
 from ecomm_pipeline.cli import app
-from ecomm_pipeline.settings import GROUPS, Run, variable
+from ecomm_pipeline.settings import GROUPS, KpiGate, Run, variable
 
 from .conftest import CHART, of_kind, packed, refuse, render, rendered, steps, template
 
@@ -25,6 +26,7 @@ SET_OTHERWISE = {
     "ECOMM_TABLES": "tables",
     "ECOMM_BUSINESS_TIMEZONE": "timezone",
     "ECOMM_DBT_PROJECT_DIR": "the image",
+    "ECOMM_KPI_GATE_BOUNDS": "kpiGate.bounds",
 }
 """Settings that are not under `settings`, and what sets them instead."""
 
@@ -58,6 +60,9 @@ SET_OTHERWISE = {
         ({"executor": {"name": "ecomm-data-pipeline"}}, "are one: the stages would have the executor's permissions"),
         ({"stages": {"extractor": {"cpu": 1}}}, "additional properties 'cpu' not allowed"),
         ({"retry": {"backoff": {"duration": "soon"}}}, "duration"),
+        ({"kpiGate": {"bounds": {"orders": "half"}}}, "/kpiGate/bounds/orders"),
+        ({"kpiGate": {"bounds": {"orders": 50}}}, "/kpiGate/bounds/orders"),
+        ({"kpiGate": {"bounds": {"Net Revenue": "50%"}}}, "invalid propertyName 'Net Revenue'"),
     ],
 )
 def test_a_wrong_value_is_refused_with_what_to_do(changes, words):
@@ -83,7 +88,14 @@ def objects(value: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
     return [path, *(place for key, inner in value.items() for place in objects(inner, (*path, key)))]
 
 
-FREE = {("environment",), ("serviceAccount", "annotations"), ("podLabels",), ("podAnnotations",), ("nodeSelector",)}
+FREE = {
+    ("environment",),
+    ("kpiGate", "bounds"),
+    ("nodeSelector",),
+    ("podAnnotations",),
+    ("podLabels",),
+    ("serviceAccount", "annotations"),
+}
 """Objects whose keys are the user's own."""
 
 
@@ -233,6 +245,20 @@ def test_when_dbt_may_begin():
     workflow = of_kind(render("suspended"), "WorkflowTemplate")["batch-ecomm-pipeline"]
     values = {one["name"]: one.get("value") for one in workflow["spec"]["arguments"]["parameters"]}
     assert values["not-before"] == "06:30"
+
+
+@pytest.mark.parametrize("name", ["batch-ecomm-pipeline", "backfill"])
+def test_how_far_kpis_may_move_is_what_their_settings_read(name):
+    def bounds(scenario):
+        workflow = of_kind(render(scenario), "WorkflowTemplate")[name]
+        (value,) = (p["value"] for p in workflow["spec"]["arguments"]["parameters"] if p["name"] == "bounds")
+        return value
+
+    assert bounds("minimal") == ""
+    assert KpiGate(bounds=bounds("monitoring")).shares == {"net_revenue": Decimal("0.5"), "orders": Decimal("0.375")}
+    gate = next(step for of, step in steps(render("monitoring")) if (of, step["name"]) == (name, "kpi-gate"))
+    assert gate["activeDeadlineSeconds"] == 600
+    assert gate["container"]["image"].endswith("/reconciler:0.1.0")
 
 
 def test_how_failed_steps_are_tried_again():

@@ -26,6 +26,7 @@ extractor: [postgres, s3]
 dlt-trigger: [s3, databricks]
 dbt-runner: [s3, databricks]
 tableau-refresher: [s3, databricks, tableau]
+kpi-gate: [s3, databricks]
 reconciler: [postgres, s3, databricks]
 exporter: [s3]
 {{- end }}

@@ -37,6 +37,7 @@ changes a dict in place, so that all of this is one long statement; its results 
 {{- range $spec.arguments.parameters -}}
 {{- if eq .name "tables" -}}{{- $_ := set . "value" (toJson $values.tables) -}}{{- end -}}
 {{- if eq .name "not-before" -}}{{- $_ := set . "value" $values.schedule.notBefore -}}{{- end -}}
+{{- if eq .name "bounds" -}}{{- $_ := set . "value" (include "ecomm.workflow.bounds" $values.kpiGate.bounds) -}}{{- end -}}
 {{- end -}}
 {{- /* The stage's account has no token in the pod; only Argo's executor has one, of an account of its own. */ -}}
 {{- $_ := set $spec "serviceAccountName" $values.serviceAccount.name -}}
@@ -55,6 +56,13 @@ changes a dict in place, so that all of this is one long statement; its results 
 {{- with $values.podLabels -}}{{- $_ := set $pod "labels" (merge dict . (default dict $pod.labels)) -}}{{- end -}}
 {{- with $values.podAnnotations -}}{{- $_ := set $pod "annotations" (merge dict . (default dict $pod.annotations)) -}}{{- end -}}
 {{- if $pod -}}{{- $_ := set $spec "podMetadata" $pod -}}{{- end -}}
+{{- end }}
+
+{{/* Bounds of KPIs as ECOMM_KPI_GATE_BOUNDS has them, in the order of their names. */}}
+{{- define "ecomm.workflow.bounds" -}}
+{{- $bounds := list -}}
+{{- range $kpi, $bound := . -}}{{- $bounds = append $bounds (printf "%s=%s" $kpi $bound) -}}{{- end -}}
+{{- join "," $bounds -}}
 {{- end }}
 
 {{/* Argo gives its own containers beside the stage no security context; a restricted namespace refuses such a pod. */}}

@@ -45,11 +45,12 @@ class Here:
 
 @dataclass(frozen=True, slots=True)
 class Backfill:
-    """A backfill of a range. `parallelism` is how many dates are extracted at once."""
+    """A backfill of a range. `parallelism` is how many dates are extracted at once, `bounds` are of its KPI gate."""
 
     dates: DateRange
     mode: Mode
     tables: tuple[str, ...]
+    bounds: str
     tz: ZoneInfo
     nightly: Nightly
     parallelism: int
@@ -79,7 +80,7 @@ class Backfill:
             part, left = left[:count], left[count:]
             span = DateRange(part[0], part[-1])
             choice = choose_backfill(
-                span, self.tables, mode=self.mode, again=plan.command(span, self.mode), parallelism=self.parallelism
+                span, self.tables, self.bounds, mode=self.mode, again=plan.command(span, self.mode), parallelism=self.parallelism
             )
             run_workflow(
                 choice,
@@ -94,7 +95,10 @@ class Backfill:
         self._prove(todo)
 
     def run_on_argo(self, todo: Sequence[BusinessDate], argo: Argo, *, follow: bool) -> None:
-        """Submit the workflow, whose priority and locks give way to the nightly run; with `follow`, see it end well."""
+        """Submit the workflow, whose priority and locks give way to the nightly run; with `follow`, see it end well.
+
+        Its KPI gate has the bounds of the cluster, unless there are other ones here.
+        """
         arguments = {
             "from": str(todo[0]),
             "to": str(todo[-1]),
@@ -102,6 +106,7 @@ class Backfill:
             "parallelism": str(self.parallelism),
             "tables": json.dumps(self.tables),
             "trigger": "backfill",
+            **({"bounds": self.bounds} if self.bounds else {}),
         }
         name = argo.submit("backfill", arguments)
         print(f"submitted as {name}", flush=True)

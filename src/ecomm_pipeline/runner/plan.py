@@ -32,30 +32,31 @@ class Choice:
     again: str
 
 
-def choose(dates: DateRange, tables: tuple[str, ...]) -> Choice:
+def choose(dates: DateRange, tables: tuple[str, ...], bounds: str = "") -> Choice:
     """Choose the workflow that does all of it: the nightly one for a date, the backfill for more.
 
-    The gate is told to open at once: it keeps the nightly run off a warehouse that is busy, and people here wait.
+    `bounds` are those of the KPI gate; empty, there is none. The gate before dbt is told to open at once: it keeps the
+    nightly run off a warehouse that is busy, and people here wait.
     """
     again = f"ecomm run {dates}"
     if len(dates) > 1:
-        return choose_backfill(dates, tables, mode="all", again=again)
-    arguments = {"date": str(dates.only), "not-before": "now", **_common(tables)}
+        return choose_backfill(dates, tables, bounds, mode="all", again=again)
+    arguments = {"date": str(dates.only), "not-before": "now", **_common(tables, bounds)}
     return Choice(_SINGLE, arguments, dates, again)
 
 
 def choose_backfill(
-    dates: DateRange, tables: tuple[str, ...], *, mode: Mode, again: str, parallelism: int | None = None
+    dates: DateRange, tables: tuple[str, ...], bounds: str, *, mode: Mode, again: str, parallelism: int | None = None
 ) -> Choice:
     """Choose the backfill, of the dates that `mode` says; `parallelism` is how many it extracts at once."""
-    arguments = {"from": str(dates.first), "to": str(dates.last), "mode": mode, **_common(tables)}
+    arguments = {"from": str(dates.first), "to": str(dates.last), "mode": mode, **_common(tables, bounds)}
     if parallelism is not None:
         arguments["parallelism"] = str(parallelism)
     return Choice(_RANGE, arguments, dates, again)
 
 
-def _common(tables: tuple[str, ...]) -> dict[str, str]:
-    return {"tables": json.dumps(tables), "trigger": "local"}
+def _common(tables: tuple[str, ...], bounds: str) -> dict[str, str]:
+    return {"tables": json.dumps(tables), "bounds": bounds, "trigger": "local"}
 
 
 def run_scope(workflow: str, run_id: str, arguments: Mapping[str, str]) -> dict[str, str]:
@@ -64,6 +65,7 @@ def run_scope(workflow: str, run_id: str, arguments: Mapping[str, str]) -> dict[
     moment = {"Y": stamp[:4], "m": stamp[4:6], "d": stamp[6:8], "H": stamp[9:11], "M": stamp[11:13], "S": stamp[13:15]}
     return {
         "workflow.name": workflow,
+        "workflow.namespace": "",
         "workflow.uid": uid,
         **{f"workflow.creationTimestamp.{letter}": digits for letter, digits in moment.items()},
         **{f"workflow.parameters.{name}": value for name, value in arguments.items()},

@@ -24,10 +24,10 @@ from ecomm_pipeline.errors import CancelledError, ConfigurationError, EcommError
 from ecomm_pipeline.runner.display import Display
 from ecomm_pipeline.runner.plan import Node, Schedule, class_of, delay, items_of, run_scope
 from ecomm_pipeline.runner.process import Log, Process
-from ecomm_pipeline.runner.workflow import Container, Dag, Task, Template, Workflow, holds, parse, substitute
+from ecomm_pipeline.runner.workflow import Container, Dag, Suspend, Task, Template, Workflow, holds, parse, substitute
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.runner.plan import Choice
@@ -196,7 +196,19 @@ class Walk:
         scope = self._scope | {f"inputs.parameters.{name}": value for name, value in inputs.items()}
         if isinstance(template.body, Dag):
             return await self._dag(template.body, template.parallelism, scope, path)
+        if isinstance(template.body, Suspend):
+            self._hold(template.name, inputs.values())
+            return None
         return await self._container(template, template.body, scope, path, " ".join([template.name, *inputs.values()]))
+
+    def _hold(self, name: str, reasons: Iterable[str]) -> None:
+        """End the run where one on the cluster waits for a person, whom the inputs tell why: here nobody resumes it."""
+        self._display.show(name, "held", "the run ends here")
+        why = " ".join(reasons)
+        advice = "go on as it says; or mend what is wrong, and do the date again"
+        self._failures.append(
+            StepFailedError(why or f"{name} waits for a person", next_step=advice, failure_class="bad_data", step=name)
+        )
 
     async def _dag(self, dag: Dag, parallelism: int | None, scope: dict[str, str], path: str) -> str | None:
         """Run the tasks of a DAG in their order; its result is empty."""

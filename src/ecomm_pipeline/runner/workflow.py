@@ -17,7 +17,19 @@ from ecomm_pipeline.runner.expression import Expression
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
 
-__all__ = ["CLUSTER_ONLY", "Container", "Dag", "Retry", "Task", "Template", "Workflow", "holds", "parse", "substitute"]
+__all__ = [
+    "CLUSTER_ONLY",
+    "Container",
+    "Dag",
+    "Retry",
+    "Suspend",
+    "Task",
+    "Template",
+    "Workflow",
+    "holds",
+    "parse",
+    "substitute",
+]
 
 CLUSTER_ONLY: Final[dict[str, frozenset[str]]] = {
     "spec": frozenset({
@@ -31,6 +43,7 @@ CLUSTER_ONLY: Final[dict[str, frozenset[str]]] = {
     "container": frozenset({
         "envFrom", "image", "imagePullPolicy", "resources", "securityContext", "volumeMounts",
     }),
+    "suspend": frozenset({"duration"}),
     "parameter": frozenset({"description", "enum"}),
 }  # fmt: skip
 """Fields that say where and how pods run, not what they do: here they make no difference."""
@@ -41,6 +54,7 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _CLOCK_LETTERS: Final = "YmdHMS"
 _OF_THE_WORKFLOW: Final = (
     "workflow.name",
+    "workflow.namespace",
     "workflow.uid",
     *(f"workflow.creationTimestamp.{c}" for c in _CLOCK_LETTERS),
 )
@@ -92,15 +106,20 @@ class Dag:
 
 
 @dataclass(frozen=True, slots=True)
+class Suspend:
+    """A wait for a person, whom the template's inputs tell why."""
+
+
+@dataclass(frozen=True, slots=True)
 class Template:
-    """A container or a DAG with its inputs (their defaults; None where a value must be given).
+    """A container, a DAG or a wait with its inputs (their defaults; None where a value must be given).
 
     `parallelism` bounds how many children of a DAG run at once.
     """
 
     name: str
     inputs: Mapping[str, str | None]
-    body: Container | Dag
+    body: Container | Dag | Suspend
     retry: Retry | None
     parallelism: int | None
 
@@ -225,8 +244,11 @@ def _template(data: object, workflow: str) -> Template:
     inputs = _parameters(fields, "inputs")
     retry = _retry(fields.child("retryStrategy")) if fields.has("retryStrategy") else None
     parallelism = fields.take("parallelism", int, None)
-    body: Container | Dag
-    if fields.has("dag"):
+    body: Container | Dag | Suspend
+    if fields.has("suspend"):
+        body = Suspend()
+        fields.child("suspend", ignored=CLUSTER_ONLY["suspend"]).close()
+    elif fields.has("dag"):
         body = _dag(fields.child("dag"))
         if retry:
             _refuse(fields.place, "retries a whole DAG, which `ecomm run` does not understand")
@@ -239,7 +261,7 @@ def _template(data: object, workflow: str) -> Template:
 def _container(template: _Fields) -> Container:
     deadline = template.take("activeDeadlineSeconds", int, None)
     if not template.has("container"):
-        _refuse(template.place, "is neither a container nor a DAG")
+        _refuse(template.place, "is neither a container nor a DAG nor a suspend")
     fields = template.child("container", ignored=CLUSTER_ONLY["container"])
     command = (*fields.take("command", list), *fields.take("args", list, []))
     env = dict(_named_values(fields.take("env", list, []), f"{fields.place}.env"))
@@ -336,7 +358,7 @@ def _check(workflow: Workflow) -> None:
         if isinstance(template.body, Container):
             for text in (*template.body.command, *template.body.env.values()):
                 _resolvable(text, scope, place)
-        else:
+        elif isinstance(template.body, Dag):
             _check_dag(template.body, workflow, scope, place)
 
 

@@ -21,6 +21,7 @@ from ecomm_pipeline.errors import (
     UnavailableError,
     UpstreamFailedError,
 )
+from ecomm_pipeline.layout import KPI_GATE
 from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.progress import Progress
 from ecomm_pipeline.tableau_refresher import plan
@@ -48,6 +49,7 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
     site has no such thing, `CredentialsError`, `UnavailableError`, or `TimedOutError` when `settings.tableau.timeout`,
     which all targets share, has run out. Jobs go on when we are stopped: the same run finds them again.
     """
+    _refuse_what_nobody_let_go_on(context)
     deadline = context.clock.monotonic() + settings.tableau.timeout
     targets = find_targets(settings)
     warehouse = Warehouse(
@@ -59,6 +61,18 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
         Progress(context.stage, context.clock) as progress,
     ):
         Refresher(context, settings.tableau, tableau, progress, deadline).run(targets, commits)
+
+
+def _refuse_what_nobody_let_go_on(context: StageContext) -> None:
+    """Raise `BadDataError` when this run was held at the KPI gate until its time ran out: silence is no consent.
+
+    Argo resumes it then, as a person does, and does not tell which it was.
+    """
+    gate = context.ledger.read(KPI_GATE, context.dates.first, context.run_id)
+    until = gate.figures.get("held_until") if gate else None
+    if until and context.clock.now() >= datetime.fromisoformat(until):
+        message = f"{context.dates} was held back, and nobody let it go on by {until}"
+        raise BadDataError(message, next_step=f"ecomm rerun tableau {context.dates} --onwards, if its KPIs are right")
 
 
 def find_targets(settings: TableauRefresherSettings) -> list[plan.Target]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
 from ecomm_pipeline import settings
@@ -11,6 +13,7 @@ from ecomm_pipeline.settings import (
     Databricks,
     DltTriggerSettings,
     ExtractorSettings,
+    KpiGate,
     Postgres,
     Tableau,
     load,
@@ -83,6 +86,25 @@ def test_one_way_to_sign_in_to_databricks_is_asked_for(monkeypatch):
     monkeypatch.setenv("ECOMM_DATABRICKS_CLIENT_ID", "c")
     monkeypatch.setenv("ECOMM_DATABRICKS_CLIENT_SECRET", "s")
     assert load(Databricks).client_id == "c"
+
+
+def test_how_far_kpis_may_move_is_read_as_shares(monkeypatch):
+    assert load(KpiGate).shares == {}
+    monkeypatch.setenv("ECOMM_KPI_GATE_BOUNDS", "net_revenue=50%, orders = 37.5 %")
+    assert load(KpiGate).shares == {"net_revenue": Decimal("0.5"), "orders": Decimal("0.375")}
+
+
+@pytest.mark.parametrize("bounds", ["orders", "orders=0.5", "orders=-5%", "orders=50%;units=5%", "a=1%,a=2%", "A=5%"])
+def test_bounds_that_cannot_be_read_are_refused_by_name(monkeypatch, bounds):
+    monkeypatch.setenv("ECOMM_KPI_GATE_BOUNDS", bounds)
+    with pytest.raises(ConfigurationError, match="ECOMM_KPI_GATE_BOUNDS: .* as net_revenue=50%,orders=40%"):
+        load(KpiGate)
+
+
+def test_more_weeks_than_there_are_cannot_be_needed(monkeypatch):
+    monkeypatch.setenv("ECOMM_KPI_GATE_WEEKS", "2")
+    with pytest.raises(ConfigurationError, match="WEEKS_NEEDED is 3, and there are 2 weeks"):
+        load(KpiGate)
 
 
 def test_secrets_do_not_show(monkeypatch):

@@ -24,7 +24,7 @@ RETRY = {
     "expression": "asInt(lastRetry.exitCode) in [75, 143]",
     "backoff": {"duration": "0.1s", "factor": 2},
 }
-ARGUMENTS = ("date", "not-before", "tables", "trigger")
+ARGUMENTS = ("date", "not-before", "tables", "bounds", "trigger")
 
 
 def shell(name, script, *, inputs=(), **fields):
@@ -184,6 +184,38 @@ def test_a_failure_names_its_step_cause_and_how_to_go_on_and_gives_its_class(run
     assert "only this step: ECOMM_RUN_ID=2026-1f3a sh -c " in done.stderr
     log = re.search(r"log: (\S+)\)", done.stderr)[1]
     assert "3 rows of orders" in Path(log).read_text()
+
+
+@pytest.mark.parametrize("moved", [True, False])
+def test_where_a_workflow_waits_for_a_person_the_run_ends_and_tells_why(runner, moved):
+    runner.define(
+        shell("judge", f"mark judge; echo {'held: orders is 1, go on with: ecomm rerun' if moved else 'passed'}"),
+        {"name": "hold", "inputs": {"parameters": [{"name": "reason"}]}, "suspend": {"duration": "43200"}},
+        shell("refresh", "mark refresh"),
+        finish(),
+        tasks=[
+            task("judge"),
+            task(
+                "hold",
+                after="judge",
+                only_if='{{=tasks.judge.outputs.result != "passed"}}',
+                reason="{{tasks.judge.outputs.result}}",
+            ),
+            task("refresh", after="hold"),
+        ],
+        at_the_end="finish",
+    )
+    done = runner()
+    if not moved:
+        assert (done.returncode, runner.marked()[:2]) == (0, ["judge", "refresh"])
+        return
+    assert done.returncode == 65
+    assert "error: held: orders is 1, go on with: ecomm rerun" in done.stderr
+    assert "next:  go on as it says" in done.stderr
+    assert re.search(r"hold +held", done.stdout)
+    assert runner.marked()[0] == "judge"
+    assert runner.marked()[1].startswith("finish Failed")
+    assert "orders is 1" in runner.marked()[1]
 
 
 @pytest.mark.parametrize(("code", "given"), [(75, 75), (78, 78), (3, 1)])
@@ -429,7 +461,7 @@ def test_arguments_that_the_workflow_does_not_take_are_refused(runner):
     runner.define(tasks=[], name="backfill")
     done = run_ecomm("run", "2026-01-02..2026-01-03", env=runner.env, code=None, timeout=60)
     assert done.returncode == 78
-    assert "backfill takes ['date', 'not-before', 'tables', 'trigger']: missing ['date', 'not-before']" in done.stderr
+    assert "backfill takes ['bounds', 'date', 'not-before', 'tables', 'trigger']: missing ['date'" in done.stderr
 
 
 def test_without_workflows_the_error_says_where_they_are_looked_for(tmp_path):

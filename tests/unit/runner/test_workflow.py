@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from ecomm_pipeline.errors import ConfigurationError
-from ecomm_pipeline.runner.workflow import CLUSTER_ONLY, parse, substitute
+from ecomm_pipeline.runner.workflow import CLUSTER_ONLY, Suspend, parse, substitute
 
 DOCUMENT = yaml.safe_load("""
 apiVersion: argoproj.io/v1alpha1
@@ -116,6 +116,16 @@ SAY, MAIN, EACH = "spec__templates__0", "spec__templates__1", "spec__templates__
 def test_what_is_not_understood_is_refused_by_its_place(place, value, told):
     with pytest.raises(ConfigurationError, match=told):
         parse(changed(**{place: value}), "small.yaml")
+
+
+def test_a_wait_for_a_person_is_read_and_may_have_a_duration():
+    for suspend in ({}, {"duration": "43200"}):
+        document = copy.deepcopy(DOCUMENT)
+        document["spec"]["templates"].append({"name": "hold", "suspend": suspend})
+        assert parse(document, "small.yaml").templates["hold"].body == Suspend()
+    document["spec"]["templates"][-1]["suspend"] = {"until": "noon"}
+    with pytest.raises(ConfigurationError, match=r"template hold\.suspend uses what .*: until"):
+        parse(document, "small.yaml")
 
 
 def test_what_only_matters_on_a_cluster_is_left_alone():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import datetime
+from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,9 +16,10 @@ from ecomm_pipeline.backlog import MODES, lanes
 from ecomm_pipeline.cli import app
 from ecomm_pipeline.dates import DateRange, parse_dates
 from ecomm_pipeline.errors import FAILURE_CLASSES
+from ecomm_pipeline.kpi_gate.plan import HELD, HOLD, PASSED
 from ecomm_pipeline.layout import STAGES, check_run_id
 from ecomm_pipeline.runner.plan import choose, delay, run_scope
-from ecomm_pipeline.runner.workflow import Container, Dag, holds, parse, substitute
+from ecomm_pipeline.runner.workflow import Container, Dag, Suspend, holds, parse, substitute
 from ecomm_pipeline.settings import DEFAULT_TABLES
 
 HO_CHI_MINH = ZoneInfo("Asia/Ho_Chi_Minh")
@@ -26,6 +27,7 @@ DOCUMENTS = {path.name: yaml.safe_load(path.read_text()) for path in sorted(REND
 TEMPLATES = {name: data for name, data in DOCUMENTS.items() if data["kind"] == "WorkflowTemplate"}
 CRON = DOCUMENTS["batch-ecomm-pipeline.cron.yaml"]
 PARSED = {name: parse(data, name) for name, data in TEMPLATES.items()}
+GATED = ["backfill.yaml", "batch-ecomm-pipeline.yaml"]
 CONTAINERS = [
     pytest.param(data["spec"], template, id=f"{data['metadata']['name']}-{template['name']}")
     for data in TEMPLATES.values()
@@ -84,14 +86,44 @@ def test_the_drawing_is_the_drawing_of_the_architecture():
         ("reconciler-gold", "reconciler", ["dlt-trigger"]),
         ("gate", "gate", ["dlt-trigger"]),
         ("dbt-runner", "dbt-runner", ["gate", "reconciler-gold"]),
-        ("tableau-refresher", "tableau-refresher", ["dbt-runner"]),
+        ("kpi-gate", "kpis", ["dbt-runner"]),
+        ("tableau-refresher", "tableau-refresher", ["kpi-gate"]),
         ("reconciler-kpi", "reconciler", ["tableau-refresher"]),
     ]
 
 
 def test_a_night_is_no_deeper_than_the_stages_need():
-    """Every pod that has to wait for another costs seconds, whatever it does."""
+    """Every pod that has to wait for another costs seconds, whatever it does; the KPI gate is off by default."""
     assert _levels(PARSED["batch-ecomm-pipeline.yaml"], "main") == 6
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_tableau_waits_for_the_kpi_gate_where_there_are_bounds_and_else_no_pod_is_made(name):
+    workflow = PARSED[name]
+    tasks = [task for t in workflow.templates.values() if isinstance(t.body, Dag) for task in t.body.tasks]
+    (judge,) = (task for task in tasks if task.name == "kpi-gate")
+    assert workflow.arguments["bounds"] == ""
+    for bounds, gated in (("", False), ("orders=50%", True)):
+        assert holds(judge.when, {"workflow.parameters.bounds": bounds}, "test") is gated
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_person_is_waited_for_where_a_kpi_moved_and_told_why(name):
+    verdict, hold = PARSED[name].templates["kpis"].body.tasks
+    assert (verdict.template, verdict.when) == ("kpi-gate", None)
+    assert PARSED[name].templates["kpi-gate"].body.env["ECOMM_KPI_GATE_BOUNDS"] == "{{workflow.parameters.bounds}}"
+    result = f"tasks.{verdict.name}.outputs.result"
+    for said, waits in ((PASSED, False), (f"{HELD}: orders of 2026-01-02 is 1", True)):
+        assert holds(hold.when, {result: said}, "test") is waits
+    assert hold.arguments == {"reason": f"{{{{{result}}}}}"}
+    assert PARSED[name].templates[hold.template].body == Suspend()
+
+
+def test_a_held_night_is_over_before_the_next_begins():
+    """While it goes on the clock begins none. KPIs are judged after the gate at 05:00 and dbt's 20 minutes."""
+    (hold,) = (one for one in TEMPLATES["batch-ecomm-pipeline.yaml"]["spec"]["templates"] if one["name"] == "hold")
+    assert timedelta(hours=5, minutes=20) + timedelta(seconds=int(hold["suspend"]["duration"])) < timedelta(hours=24)
+    assert timedelta(seconds=int(hold["suspend"]["duration"])) == HOLD
 
 
 def test_a_backfill_does_all_but_extraction_once():
@@ -102,6 +134,7 @@ def test_a_backfill_does_all_but_extraction_once():
         ("dlt-trigger", "dlt-trigger"),
         ("reconciler-gold", "reconciler"),
         ("dbt-runner", "dbt-runner"),
+        ("kpi-gate", "kpis"),
         ("tableau-refresher", "tableau-refresher"),
         ("reconciler-kpi", "reconciler"),
     ]
@@ -359,13 +392,15 @@ def test_a_range_of_one_date_is_the_daily_pipeline():
 
 
 def _levels(workflow, name):
-    """Count the pods that wait for each other from the first to the last."""
+    """Count the pods that wait for each other from the first to the last, as the defaults of the parameters say."""
     body = workflow.templates[name].body
     if isinstance(body, Container):
         return 1
+    defaults = {f"workflow.parameters.{key}": value or "" for key, value in workflow.arguments.items()}
     depth: dict[str, int] = {}
     for task in body.tasks:
-        depth[task.name] = _levels(workflow, task.template) + max((depth[need] for need in task.needs), default=0)
+        own = _levels(workflow, task.template) if holds(task.when, defaults, name) else 0
+        depth[task.name] = own + max((depth[need] for need in task.needs), default=0)
     return max(depth.values())
 
 
