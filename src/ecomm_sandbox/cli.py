@@ -41,7 +41,9 @@ def _say(name: str, what: str) -> None:
 @app.command()
 def up(
     *,
-    services: Annotated[list[str] | None, typer.Argument(help="Services to start. Default: all.")] = None,
+    services: Annotated[
+        list[str] | None, typer.Argument(help="Services to start. Default: all but dbt-cloud.", show_default=False)
+    ] = None,
     home: HomeOption = _HOME,
     port: Annotated[list[str] | None, typer.Option(help="NAME=NUMBER: a port of your own choice.")] = None,
     timezone: Annotated[
@@ -78,10 +80,13 @@ def _stop_on_signals() -> threading.Event:
 
 @app.command()
 def down(
-    *, home: HomeOption = _HOME, purge: Annotated[bool, typer.Option("--purge", help="Remove the data too.")] = False
+    *,
+    services: Annotated[list[str] | None, typer.Argument(help="Services to end. Default: all.")] = None,
+    home: HomeOption = _HOME,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the data too.")] = False,
 ) -> None:
-    """End all processes that `up` started."""
-    _sandbox(home).down(purge=purge, progress=_say)
+    """End the processes that `up` started."""
+    _sandbox(home).down(services or (), purge=purge, progress=_say)
 
 
 @app.command()
@@ -203,32 +208,42 @@ def messages(
 
 @app.command()
 def gameday(
-    home: HomeOption = _HOME,
     *,
+    home: Annotated[Path, typer.Option("--home", help="Folder of the sandbox, which should be for this only.")] = Path(
+        ".gameday"
+    ),
     scenario: Annotated[list[str] | None, typer.Option(help="Play this one only; may be given again.")] = None,
+    quick: Annotated[bool, typer.Option("--quick", help="Those that need no lakehouse, repaired without it.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios.")] = False,
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File of a page about the results.", show_default=False)
     ] = None,
+    keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave the sandbox up.")] = False,
 ) -> None:
-    """Make things go wrong, and prove that each is noticed, told to the right people, and over once it is repaired.
+    """Make things go wrong; prove that each is noticed, told, diagnosed, and over after the command that was printed.
 
-    Needs prometheus and alertmanager on PATH (tools/prometheus, tools/alertmanager), and a loaded shop.
+    Needs prometheus and alertmanager on PATH (tools/prometheus, tools/alertmanager).
     """
-    from ecomm_sandbox.gameday.run import SERVICES, play
-    from ecomm_sandbox.gameday.scenarios import SCENARIOS, page, table
+    from ecomm_sandbox.gameday.results import page, table
+    from ecomm_sandbox.gameday.run import play
+    from ecomm_sandbox.gameday.scenarios import SCENARIOS
+    from ecomm_sandbox.gameday.scenarios.model import QUICK, WHOLE
 
-    known = {one.name: one for one in SCENARIOS}
+    known = {one.name: one for one in SCENARIOS if one.quick or not quick}
     if list_:
-        for one in SCENARIOS:
-            typer.echo(f"{one.name:<20}{one.priority}  {one.alert}")
+        for one in known.values():
+            typer.echo(f"{one.name:<22}{one.runbook:<2}{one.priority}  {one.alert}")
         return
     if unknown := sorted(set(scenario or ()) - set(known)):
         message = f"no scenario is called {', '.join(unknown)}; see --list"
         raise typer.BadParameter(message)
     sandbox = _sandbox(home)
-    sandbox.up(SERVICES, progress=_say)
-    results = list(play(sandbox, [known[name] for name in scenario or known], _say))
+    try:
+        sandbox.up(QUICK if quick else WHOLE, progress=_say)
+        results = list(play(sandbox, [known[name] for name in scenario or known], _say))
+    finally:
+        if not keep:
+            sandbox.down(progress=_say)
     typer.echo(table(results))
     if output:
         output.write_text(page(results), encoding="utf-8")

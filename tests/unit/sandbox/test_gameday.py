@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from ecomm_pipeline.doctor.plan import KINDS as FINDINGS
+from ecomm_pipeline.errors import FAILURE_CLASSES
+from ecomm_sandbox.databricks.faults import KINDS
 from ecomm_sandbox.faults import CATALOGUE
-from ecomm_sandbox.gameday.scenarios import PLACES, SCENARIOS, Result, problems_of_places, table
+from ecomm_sandbox.gameday.results import Result, problems_of_places, table
+from ecomm_sandbox.gameday.scenarios import SCENARIOS
+from ecomm_sandbox.gameday.scenarios.model import PLACES, Fault, Scenario, Stopped
 from ecomm_sandbox.gameday.watch import CHART
 
 ALERTS = {
@@ -17,11 +24,22 @@ ALERTS = {
 }
 
 
+FAULTS = {service: {name: set(kind.options) for name, kind in kinds.items()} for service, kinds in CATALOGUE.items()}
+FAULTS["databricks"] = {name: set(options) for name, options in KINDS.items()}
+DATED = Scenario(
+    name="one", runbook="A", fault=Stopped("exporter"), alert="EcommX", priority="P1", doctor=None, labels={}
+)
+
+
 @pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda one: one.name)
-def test_a_scenario_names_a_fault_and_an_alert_that_there_are(scenario):
-    service, kind = scenario.fault
-    assert kind == "stop" or set(scenario.options) <= set(CATALOGUE[service][kind].options)
+def test_a_scenario_names_a_fault_an_alert_and_a_finding_that_there_are(scenario):
+    if isinstance(scenario.fault, Fault):
+        options = {"times", "seconds", *FAULTS[scenario.fault.service][scenario.fault.kind]}
+        assert set(scenario.fault.options) <= options
     assert ALERTS[scenario.alert] in (None, scenario.priority)
+    if scenario.doctor:
+        assert scenario.doctor.kind in FINDINGS
+        assert scenario.doctor.failure_class in ("", *FAILURE_CLASSES)
 
 
 def test_scenarios_have_names_of_their_own():
@@ -29,12 +47,13 @@ def test_scenarios_have_names_of_their_own():
 
 
 def test_an_alert_has_to_be_told_where_its_priority_says_and_nowhere_else():
-    assert problems_of_places("P1", PLACES["P1"]) == []
-    assert problems_of_places("P1", {"slack #data-eng"}) == ["pagerduty was not told"]
-    assert problems_of_places("P3", {"jira", "pagerduty"}) == ["pagerduty was told"]
+    assert problems_of_places(DATED, PLACES["P1"]) == []
+    assert problems_of_places(DATED, {"slack #data-eng"}) == ["pagerduty was not told"]
+    assert problems_of_places(replace(DATED, priority="P3"), {"jira", "pagerduty"}) == ["pagerduty was told"]
 
 
 def test_the_table_has_a_line_for_each_scenario_and_what_went_wrong():
-    lines = table([Result(SCENARIOS[0], 1.25, 2), Result(SCENARIOS[1], problems=["jira was told"])]).splitlines()
-    assert lines[2].endswith("| 1.2 s | 2.0 s | ok |")
-    assert lines[3].endswith("| – | – | jira was told |")
+    good = Result(DATED, noticed=1.25, named="A unreachable", command="ecomm doctor", repaired=2)
+    lines = table([good, Result(DATED, problems=["jira was told"])]).splitlines()
+    assert lines[2] == "| one | A | EcommX | P1 | 1.2 s | A unreachable | `ecomm doctor` | 2.0 s | ok |"
+    assert lines[3].endswith("| – | – | – | – | jira was told |")
