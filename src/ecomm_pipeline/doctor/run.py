@@ -284,10 +284,11 @@ class _Examiner:
             settings.reconciler.model_copy(update={"check_source": check_source}),
         )
         opened: list[Connection] = []
-        answer = _ask(lambda: collect(self._context(), asked, through, opened, self.stop))
+        stop = Stop()  # of its own: where one question fails, `collect` stops the others, and we go on asking
+        answer = _ask(lambda: collect(self._context(stop), asked, through, opened, stop))
         wait([answer], max(0.0, self.deadline - self.clock.monotonic()))
         if not answer.done():
-            self.stop.reason = "it takes too long"
+            stop.reason = "it takes too long"
             for connection in opened:
                 connection.cancel()
             message = "no answer in time; `--within` gives it more seconds"
@@ -295,14 +296,14 @@ class _Examiner:
         figures = answer.result()
         return plan.Balance(figures.days, figures.sales, figures.customers, through)
 
-    def _context(self) -> StageContext:
+    def _context(self, stop: Stop) -> StageContext:
         """What the reconciler's questions need to know; nothing of it is ever written."""
         now, dates = self.clock.now(), DateRange(self.date, self.date)
         store, layout = self._store()
         record = Record(stage="doctor", first_date=self.date.day, last_date=self.date.day, run_id="", started_at=now)
         tz = zone(self.settings.business.business_timezone)
         return StageContext(
-            "doctor", dates, tz, "", record, None, store, layout, Ledger(store, layout), self.clock, self.stop
+            "doctor", dates, tz, "", record, None, store, layout, Ledger(store, layout), self.clock, stop
         )
 
     def _warehouse(self) -> Warehouse:
