@@ -11,6 +11,7 @@ from collections import defaultdict
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
@@ -139,6 +140,7 @@ class _Examiner:
 
     def examine(self) -> plan.Evidence:
         """Ask in two rounds: who is there; then, those who are."""
+        import_module("obstore.store")  # here: two threads that import it at once lock each other out
         services, history = _ask(self._services), _ask(self._history)
         evidence = self._begin()
         down = self._get(services, "the services") or {}
