@@ -45,6 +45,7 @@ PORTS = {
 DNS = {("UDP", 53), ("TCP", 53)}
 API = {("TCP", 443), ("TCP", 6443)}
 PROXY = {("TCP", 3128)}
+LINEAGE = {("TCP", 443)}
 
 Rule = tuple[str, int]
 
@@ -81,8 +82,10 @@ def ports(documents: list[dict[str, Any]], pod: dict[str, str]) -> set[Rule]:
 @pytest.mark.parametrize("step", NEEDS)
 @pytest.mark.parametrize("name", PORTS)
 def test_a_step_reaches_dns_the_api_and_what_its_settings_name(name, step):
-    expected = DNS | API | {("TCP", PORTS[name][service]) for service in NEEDS[step]}
-    assert ports(render(name), labels(step)) == expected | (PROXY if name == "external-secret" else set())
+    expected = DNS | API | {("TCP", port) for service, port in PORTS[name].items() if service in NEEDS[step]}
+    expected |= PROXY if name == "external-secret" else set()
+    expected |= LINEAGE if name == "registry" and NEEDS[step] > {"s3"} else set()
+    assert ports(render(name), labels(step)) == expected
 
 
 def test_every_step_of_the_workflows_is_thought_of():

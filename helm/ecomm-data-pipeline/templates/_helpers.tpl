@@ -31,6 +31,15 @@ reconciler: [postgres, s3, databricks]
 exporter: [s3]
 {{- end }}
 
+{{/* The steps that have something to tell of data: those that read or write more than the ledger. */}}
+{{- define "ecomm.tellers" -}}
+{{- range $step, $services := include "ecomm.needs" . | fromYaml }}
+{{- if or (has "postgres" $services) (has "databricks" $services) }}
+- {{ $step }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The port of a URL or of a host. */}}
 {{- define "ecomm.port" -}}
 {{- $url := toString . -}}

@@ -84,6 +84,11 @@ changes a dict in place, so that all of this is one long statement; its results 
 {{- range $container.envFrom -}}
 {{- with .secretRef -}}{{- $_ := set . "name" $values.secret.existingSecret -}}{{- end -}}
 {{- end -}}
+{{- if and $values.openLineage.existingSecret (has $step.name (include "ecomm.tellers" .root | fromYamlArray)) -}}
+{{- $key := dict "name" $values.openLineage.existingSecret "key" "OPENLINEAGE_API_KEY" -}}
+{{- $variable := dict "name" "OPENLINEAGE_API_KEY" "valueFrom" (dict "secretKeyRef" $key) -}}
+{{- $_ := set $container "env" (append (default list $container.env) $variable) -}}
+{{- end -}}
 {{- with $step.retryStrategy -}}
 {{- $_ := set . "limit" $values.retry.limit -}}
 {{- $_ := set . "backoff" (merge dict $values.retry.backoff (default dict .backoff)) -}}
