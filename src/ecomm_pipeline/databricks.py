@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ecomm_pipeline.errors import (
     BadDataError,
     CancelledError,
+    ConfigurationError,
     CredentialsError,
     EcommError,
     MissingSourceError,
@@ -32,7 +33,15 @@ if TYPE_CHECKING:
     from ecomm_pipeline.settings import Databricks
     from ecomm_pipeline.stage import Stop
 
-__all__ = ["CONDITIONS", "QueryResult", "Warehouse", "connect", "databricks_errors", "error_condition"]
+__all__ = [
+    "CONDITIONS",
+    "QueryResult",
+    "Warehouse",
+    "connect",
+    "databricks_errors",
+    "error_condition",
+    "warehouse_gone",
+]
 
 _EXCERPT: Final = 500
 _FIRST_POLL: Final = 0.05
@@ -138,6 +147,12 @@ def connect(settings: Databricks, *, give_up: int = 60) -> WorkspaceClient:
         )
 
 
+def warehouse_gone(warehouse_id: str) -> ConfigurationError:
+    """Give the error for a SQL warehouse that does not exist: no data is wrong, and nothing gets on without one."""
+    message = f"there is no SQL warehouse {warehouse_id}: it was deleted, or never was"
+    return ConfigurationError(message, next_step="set ECOMM_DATABRICKS_WAREHOUSE_ID to one that exists")
+
+
 def databricks_errors(what: str) -> AbstractContextManager[None]:
     """Turn the SDK's errors into ours; `what` names the thing that was asked for or done."""
     return translated(lambda error: _translate(error, what))
@@ -207,22 +222,27 @@ class Warehouse:
         """Run one statement and give all its rows; `:name` in it is a parameter, bound as text.
 
         `timeout` is in seconds, and includes a cold warehouse's start. However the wait for it is broken off, the
-        statement is cancelled. Raises `MissingSourceError` when a table is not there, `BadDataError` when the statement
-        is refused, `TimedOutError`, `CancelledError`, and what `databricks_errors` raises.
+        statement is cancelled. Raises `MissingSourceError` when a table is not there, `ConfigurationError` when the
+        warehouse is not, `BadDataError` when the statement is refused, `TimedOutError`, `CancelledError`, and what
+        `databricks_errors` raises.
         """
+        from databricks.sdk.errors import NotFound
         from databricks.sdk.service import sql as api
 
         bound = [api.StatementParameterListItem(name=k, value=v, type="STRING") for k, v in (parameters or {}).items()]
         with databricks_errors("SQL statement"):
-            response = self._client.statement_execution.execute_statement(
-                statement=sql,
-                warehouse_id=self._id,
-                catalog=self._catalog,
-                parameters=bound or None,
-                wait_timeout="0s",  # the id at once: without it a statement could not be cancelled
-                format=api.Format.JSON_ARRAY,
-                disposition=api.Disposition.INLINE,
-            )
+            try:
+                response = self._client.statement_execution.execute_statement(
+                    statement=sql,
+                    warehouse_id=self._id,
+                    catalog=self._catalog,
+                    parameters=bound or None,
+                    wait_timeout="0s",  # the id at once: without it a statement could not be cancelled
+                    format=api.Format.JSON_ARRAY,
+                    disposition=api.Disposition.INLINE,
+                )
+            except NotFound as error:
+                raise warehouse_gone(self._id) from error
             try:
                 response = self._await(response, timeout)
             except BaseException:

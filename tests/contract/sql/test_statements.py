@@ -11,7 +11,7 @@ from databricks.sdk.service.sql import StatementState
 
 from ecomm_pipeline.clock import SystemClock
 from ecomm_pipeline.databricks import Warehouse, connect
-from ecomm_pipeline.errors import BadDataError, CredentialsError, MissingSourceError
+from ecomm_pipeline.errors import BadDataError, ConfigurationError, CredentialsError, MissingSourceError
 from ecomm_pipeline.settings import Databricks
 
 if TYPE_CHECKING:
@@ -101,3 +101,8 @@ def test_a_wrong_token_is_refused(databricks):
         pytest.skip("the target is signed in to as a service principal")
     with pytest.raises(CredentialsError):
         Warehouse(connect(wrong), databricks.warehouse_id, databricks.catalog, SystemClock()).query("SELECT 1")
+
+
+def test_a_warehouse_that_is_not_there_is_a_matter_of_the_settings(databricks):
+    with pytest.raises(ConfigurationError, match="there is no SQL warehouse 0000000000000000"):
+        Warehouse(connect(databricks), "0000000000000000", databricks.catalog, SystemClock()).query("SELECT 1")
