@@ -74,6 +74,15 @@ class WarmSandbox:
         finally:
             self._sandbox.clear_faults(service)
 
+    @contextmanager
+    def service(self, name: str) -> Iterator[None]:
+        """Have a service that is up on demand only inside a `with`."""
+        self._sandbox.up([name])
+        try:
+            yield
+        finally:
+            self._sandbox.down([name])
+
     def reset(self, business_timezone: str = "Asia/Ho_Chi_Minh") -> None:
         """Empty the shop's tables, the bucket and the lakehouse, and set the zone in which a business date begins."""
         if self.env["ECOMM_BUSINESS_TIMEZONE"] != business_timezone:

@@ -13,7 +13,7 @@ from hera.workflows import models as m
 from ecomm_pipeline import __version__
 from ecomm_pipeline.errors import retryable_exit_codes
 from ecomm_pipeline.kpi_gate.plan import HOLD, PASSED
-from ecomm_pipeline.settings import DEFAULT_TABLES, DbtRunner, DltTrigger, Extractor, Tableau
+from ecomm_pipeline.settings import DEFAULT_TABLES, DbtCloud, DbtRunner, DltTrigger, Extractor, Tableau
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -221,8 +221,8 @@ def gate() -> Container:
 
 def dbt_runner() -> Container:
     """Build and test the KPI tables: all, or those that `select` names."""
-    minutes = _minutes(DbtRunner, "warmup_timeout", "timeout")
-    return _stage("dbt-runner", inputs=["date", "select"], minutes=minutes, cpu="500m", memory="1Gi")
+    beside, cloud = _minutes(DbtRunner, "warmup_timeout", "timeout"), _minutes(DbtCloud, "queue_timeout", "run_timeout")
+    return _stage("dbt-runner", inputs=["date", "select"], minutes=max(beside, cloud), cpu="500m", memory="1Gi")
 
 
 def tableau_refresher() -> Container:

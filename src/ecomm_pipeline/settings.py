@@ -21,6 +21,7 @@ __all__ = [
     "GROUPS",
     "Business",
     "Databricks",
+    "DbtCloud",
     "DbtRunner",
     "DbtRunnerSettings",
     "DltTrigger",
@@ -269,6 +270,34 @@ class DbtRunner(_Group):
     """Seconds until dbt is stopped. Default: 1 h, three times the runbook's expectation."""
 
 
+class DbtCloud(_Group):
+    """The job of dbt Cloud (the dbt platform) that builds the KPI tables, for those who keep it there."""
+
+    model_config = _group("ECOMM_DBT_CLOUD_")
+
+    job_id: int | None = Field(default=None, ge=1)
+    """Id of the job; its page's URL ends in it. Default: none, dbt runs in the pod of dbt-runner."""
+    account_id: int | None = Field(default=None, ge=1)
+    """Id of the account that the job is in."""
+    token: SecretStr | None = None
+    """Service account token that may run jobs (permission set Job Admin), or a personal access token."""
+    host: str = "cloud.getdbt.com"
+    """Access URL of the account, such as ab123.us1.dbt.com. Default: that of accounts without one of their own."""
+    queue_timeout: int = Field(default=1800, ge=1)
+    """Seconds until waiting for the run to begin is given up. Default: 30 min."""
+    run_timeout: int = Field(default=3600, ge=1)
+    """Seconds until a running run is given up. Default: 1 h, three times the runbook's expectation."""
+    poll_interval: float = Field(default=10, gt=0)
+    """Seconds between two looks at the run. Default: 10; an account has 5000 requests a minute."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> DbtCloud:
+        if self.job_id is not None and (self.account_id is None or self.token is None):
+            message = "set ECOMM_DBT_CLOUD_ACCOUNT_ID and ECOMM_DBT_CLOUD_TOKEN with ECOMM_DBT_CLOUD_JOB_ID"
+            raise ValueError(message)
+        return self
+
+
 class Reconciler(_Group):
     """What counts as reconciled."""
 
@@ -359,6 +388,7 @@ class DbtRunnerSettings:
     store: Store
     databricks: Databricks
     dbt: DbtRunner
+    dbt_cloud: DbtCloud
 
 
 @dataclass(frozen=True, slots=True)
@@ -418,6 +448,7 @@ GROUPS: tuple[type[BaseSettings], ...] = (
     Extractor,
     DltTrigger,
     DbtRunner,
+    DbtCloud,
     Reconciler,
     KpiGate,
     Exporter,

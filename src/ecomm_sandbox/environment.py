@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_sandbox import databricks_service as databricks
 from ecomm_sandbox import postgres, s3
+from ecomm_sandbox.dbt_cloud.ids import ACCOUNT_ID, JOB_ID
 from ecomm_sandbox.sinks.inbox import Secrets
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ _ZONE: Final = "ECOMM_BUSINESS_TIMEZONE"
 
 
 def environment(state: State) -> dict[str, str]:
-    """Give the variables of the services that were ever up."""
+    """Give the variables of the services that were ever up; of one that is up on demand, those while it is."""
     ports, secrets = state.ports, state.secrets
     env = {"ECOMM_BUSINESS_TIMEZONE": state.values.get("timezone", databricks.DEFAULT_TIMEZONE)}
     # The proxy has the ports of Postgres and S3, whichever of them stands behind it; their secrets are their own.
@@ -60,6 +61,10 @@ def environment(state: State) -> dict[str, str]:
     if "tableau" in ports:
         env |= {"ECOMM_TABLEAU_SERVER": f"http://{state.address}:{ports['tableau']}", "ECOMM_TABLEAU_SITE": ""}
         env |= {"ECOMM_TABLEAU_TOKEN_NAME": "sandbox", "ECOMM_TABLEAU_TOKEN_VALUE": secrets["tableau-token"]}
+    if "dbt-cloud" in state.processes:  # only while it is up: with it, dbt runs there
+        cloud = {"HOST": f"http://{state.address}:{ports['dbt-cloud']}", "TOKEN": secrets["dbt-cloud-token"]}
+        cloud |= {"ACCOUNT_ID": str(ACCOUNT_ID), "JOB_ID": str(JOB_ID)}
+        env |= {f"ECOMM_DBT_CLOUD_{name}": value for name, value in cloud.items()}
     return env
 
 

@@ -75,6 +75,15 @@ CATALOGUE: Final[dict[str, dict[str, Kind]]] = {
         "queued": Kind("a refresh is answered 409093, as when one is queued already"),
         "lost": Kind("a refresh is queued, but answered 500"),
     },
+    "dbt-cloud": {
+        "fail": Kind("runs fail before dbt begins", {"notes": "fatal: could not read from remote repository"}),
+        "stuck": Kind("runs stay in the queue"),
+        "drop": Kind("requests get no answer: the connection is closed"),
+        "unavailable": Kind("requests get HTTP 503"),
+        "busy": Kind("requests get HTTP 429 and Retry-After", {"retry_after": 1}),
+        "credentials": Kind("the token is revoked: requests get HTTP 401"),
+        "lost": Kind("a run is queued, but answered 500"),
+    },
     "sinks": {
         "delay": Kind("messages wait before they are answered", {"delay": 5.0}),
         "drop": Kind("messages get no answer: the connection is closed"),

@@ -51,16 +51,26 @@ _SINKS = PythonService(
     health="/sandbox/health",
     secrets=("sinks-token",),
 )
+_DBT_CLOUD = PythonService(
+    "dbt-cloud",
+    ("dbt-cloud",),
+    lambda home, _state: ["ecomm_sandbox.dbt_cloud", str(home.folder)],
+    health="/sandbox/health",
+    secrets=("dbt-cloud-token",),
+)
 
 
-_EXPOSED = ("proxy", "databricks", "tableau", "sinks")
+_EXPOSED = ("proxy", "databricks", "tableau", "sinks", "dbt-cloud")
 """Services that clients connect to; Postgres and S3 stand behind the proxy."""
+_ON_DEMAND = ("dbt-cloud",)
+"""Services that are up only where they are named: while dbt Cloud is, dbt runs there."""
 _LOOK_EVERY = 2.0
 
 
 def services() -> tuple[Service, ...]:
     """Give every service, in the order in which they are listed."""
-    return (postgres.PostgresService(), s3.S3Service(), _PROXY, databricks.DatabricksService(), _TABLEAU, _SINKS)
+    ours = (_PROXY, databricks.DatabricksService(), _TABLEAU, _SINKS, _DBT_CLOUD)
+    return (postgres.PostgresService(), s3.S3Service(), *ours)
 
 
 def _silent(_name: str, _what: str) -> None:
@@ -108,7 +118,7 @@ class Sandbox:
         expose: str = "",
         progress: Progress = _silent,
     ) -> None:
-        """Start what does not run of the named services (default all); harmless when all does.
+        """Start what does not run of the named services (default all but dbt-cloud); harmless when all does.
 
         `timezone` is the business zone that the pipeline is set up with. `expose` is the name by which other machines
         reach this one: services then listen on all addresses, for good. Raises `SandboxError` with the log's end when
@@ -146,17 +156,22 @@ class Sandbox:
         finally:
             healthy.unlink(missing_ok=True)
 
-    def down(self, *, purge: bool = False, progress: Progress = _silent) -> None:
-        """End all that `up` started; with `purge`, remove the data as well. Harmless when there is nothing."""
-        (self.home / "healthy").unlink(missing_ok=True)
+    def down(self, names: Iterable[str] = (), *, purge: bool = False, progress: Progress = _silent) -> None:
+        """End what `up` started of the named services (default all); with `purge`, remove all data as well.
+
+        Harmless when there is nothing.
+        """
+        chosen = tuple(names)
+        if not chosen:
+            (self.home / "healthy").unlink(missing_ok=True)
         if self.home.folder.exists() or self._supervisor.strays():
-            self._supervisor.down(progress)
+            self._supervisor.down(progress, _known(chosen) or None)
         if purge:
             shutil.rmtree(self.home.folder, ignore_errors=True)
 
     def status(self) -> list[Status]:
-        """Tell how each service is."""
-        return self._supervisor.status()
+        """Tell how each service is; those on demand only where they are up."""
+        return [one for one in self._supervisor.status() if one.name not in _ON_DEMAND or one.state != "stopped"]
 
     def env(self, *, with_lineage: bool = False) -> dict[str, str]:
         """Give the environment with which stages and official clients connect, and send OpenLineage events if asked."""
@@ -305,10 +320,15 @@ def parse_dates(text: str) -> tuple[date | None, date | None]:
 
 
 def _names(wanted: Iterable[str]) -> tuple[str, ...]:
+    names = _known(tuple(wanted)) or tuple(one.name for one in services() if one.name not in _ON_DEMAND)
+    return names if "proxy" in names or not {"postgres", "s3"} & set(names) else (*names, "proxy")
+
+
+def _known(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Give the names back. Raises `SandboxError` for one that is no service's."""
     known = [service.name for service in services()]
-    names = tuple(wanted) or tuple(known)
     for name in names:
         if name not in known:
             message = f"no service is called {name!r}"
             raise SandboxError(message, next_step=f"there are: {', '.join(known)}")
-    return names if "proxy" in names or not {"postgres", "s3"} & set(names) else (*names, "proxy")
+    return names

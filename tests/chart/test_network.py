@@ -28,6 +28,7 @@ SERVICE_OF = {
     settings.Postgres: "postgres",
     settings.Store: "s3",
     settings.Databricks: "databricks",
+    settings.DbtCloud: "dbt-cloud",
     settings.Tableau: "tableau",
 }
 LEDGER_ONLY = {"dates": {"s3"}, "finish": {"s3"}, "gate": set()}
@@ -41,7 +42,9 @@ PORTS = {
     "kind": {"postgres": 5432, "s3": 8333, "databricks": 8090, "tableau": 8080},
     "external-secret": {"postgres": 6432, "s3": 443, "databricks": 443, "tableau": 443},
     "registry": {"postgres": 5432, "s3": 9000, "databricks": 443, "tableau": 443},
+    "dbt-cloud": {"postgres": 5432, "s3": 443, "databricks": 443, "tableau": 443, "dbt-cloud": 443},
 }
+"""Ports by service; dbt Cloud is reached only where the settings name a job of it."""
 DNS = {("UDP", 53), ("TCP", 53)}
 API = {("TCP", 443), ("TCP", 6443)}
 PROXY = {("TCP", 3128)}
@@ -119,6 +122,13 @@ def test_addresses_bound_where_a_port_may_be_reached():
     assert rule == {"ports": [{"port": 5432}], "to": [{"ipBlock": {"cidr": "10.0.64.0/18"}}]}
 
 
+def test_dbt_cloud_is_reached_by_dbt_runner_only_and_only_where_a_job_of_it_is_named():
+    policy = of_kind(render("dbt-cloud"), "NetworkPolicy")["ecomm-data-pipeline-dbt-cloud"]
+    assert [step for step in NEEDS if selects(policy, labels(step))] == ["dbt-runner"]
+    assert policy["spec"]["egress"] == [{"ports": [{"port": 443}], "to": [{"ipBlock": {"cidr": "52.3.77.232/32"}}]}]
+    assert "ecomm-data-pipeline-dbt-cloud" not in of_kind(render(), "NetworkPolicy")
+
+
 def test_ports_of_values_go_before_those_of_the_settings():
     documents = render(networkPolicy={"tableau": {"ports": [8443, 443]}})
     assert ports(documents, labels("tableau-refresher")) >= {("TCP", 8443), ("TCP", 443)}
@@ -132,7 +142,7 @@ def test_without_network_policies_there_are_none():
 
 
 def test_each_stage_s_image_asks_what_its_stage_talks_to():
-    pods = of_kind(render(), "Pod")
+    pods = of_kind(render("dbt-cloud"), "Pod")
     asked = {}
     for pod in pods.values():
         (container,) = pod["spec"]["containers"]
@@ -148,7 +158,9 @@ def test_each_stage_s_image_asks_what_its_stage_talks_to():
 
 
 def test_every_service_that_can_be_asked_is_asked_and_the_bucket_is_written_to():
-    arguments = [one for pod in of_kind(render(), "Pod").values() for one in pod["spec"]["containers"][0]["args"]]
+    pods = of_kind(render("dbt-cloud"), "Pod").values()
+    arguments = [one for pod in pods for one in pod["spec"]["containers"][0]["args"]]
+    assert "dbt-cloud" not in str(of_kind(render(), "Pod"))
     assert {*DEPENDENCIES, "--write"} <= set(arguments)
 
 

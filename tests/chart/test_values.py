@@ -146,6 +146,11 @@ def test_settings_without_which_no_stage_works_are_asked_for():
     assert asked == required - {"ECOMM_POSTGRES_USER", "ECOMM_TABLEAU_TOKEN_NAME"}
 
 
+def test_a_job_of_dbt_cloud_is_asked_for_its_account():
+    told = refuse(settings={"ECOMM_DBT_CLOUD_JOB_ID": 7})
+    assert "ECOMM_DBT_CLOUD_JOB_ID without ECOMM_DBT_CLOUD_ACCOUNT_ID" in told
+
+
 # --- what values do
 
 

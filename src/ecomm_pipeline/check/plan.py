@@ -6,7 +6,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final, Literal, get_type_hints
 
 from ecomm_pipeline.errors import ConfigurationError, EcommError, FailureClass
-from ecomm_pipeline.settings import Business, Databricks, DltTrigger, Postgres, Store, Tableau, variable
+from ecomm_pipeline.settings import Business, Databricks, DbtCloud, DltTrigger, Postgres, Store, Tableau, variable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -47,6 +47,13 @@ class WarehouseSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class DbtCloudSettings:
+    """What the check of dbt Cloud reads of the environment."""
+
+    dbt_cloud: DbtCloud
+
+
+@dataclass(frozen=True, slots=True)
 class TableauSettings:
     """What the check of Tableau reads of the environment."""
 
@@ -55,14 +62,20 @@ class TableauSettings:
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """A service: the groups of settings (a dataclass of them) and the library that asking it takes."""
+    """A service: the groups of settings (a dataclass of them) and the library that asking it takes.
+
+    `chosen_by` is the variable that has it used, where the pipeline can do without it.
+    """
 
     settings: type[Any]
     library: str
+    chosen_by: str = ""
 
     @property
     def required(self) -> tuple[str, ...]:
         """The variables without which it is not set up."""
+        if self.chosen_by:
+            return (self.chosen_by,)
         hints = get_type_hints(self.settings)
         groups = [hints[field.name] for field in fields(self.settings)]
         return tuple(
@@ -75,6 +88,7 @@ DEPENDENCIES: Final[dict[str, Dependency]] = {
     "s3": Dependency(StoreSettings, "obstore"),
     "databricks": Dependency(PipelineSettings, "databricks.sdk"),
     "warehouse": Dependency(WarehouseSettings, "databricks.sdk"),
+    "dbt-cloud": Dependency(DbtCloudSettings, "requests", chosen_by="ECOMM_DBT_CLOUD_JOB_ID"),
     "tableau": Dependency(TableauSettings, "tableauserverclient"),
 }
 """Every service by its name, in the order in which data meets them. `databricks` is the workspace and its pipeline."""

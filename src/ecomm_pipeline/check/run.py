@@ -2,7 +2,8 @@
 
 Postgres: sign in, and read no row of each table. S3: list the extracts' folder. Databricks: look at the pipeline.
 Warehouse: look at its state, and at its catalog when it runs; a stopped one is not started, since that costs money.
-Tableau: sign in and out, which ends another session of the same token (tableau-refresher signs in again).
+dbt Cloud: look at the job. Tableau: sign in and out, which ends another session of the same token (tableau-refresher
+signs in again).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.check.plan import DEPENDENCIES, Result, choose
-from ecomm_pipeline.errors import BadDataError, ConfigurationError, EcommError, MissingSourceError, UnavailableError
+from ecomm_pipeline.errors import BadDataError, ConfigurationError, EcommError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from ecomm_pipeline.check.plan import (
+        DbtCloudSettings,
         PipelineSettings,
         PostgresSettings,
         StoreSettings,
@@ -177,23 +179,33 @@ def _databricks(settings: PipelineSettings, how: _How) -> str:
 
 
 def _warehouse(settings: WarehouseSettings, how: _How) -> str:
+    from databricks.sdk.errors import NotFound
     from databricks.sdk.service.sql import State
 
-    from ecomm_pipeline.databricks import Warehouse, connect, databricks_errors
+    from ecomm_pipeline.databricks import Warehouse, connect, databricks_errors, warehouse_gone
 
     databricks = settings.databricks
     client = connect(databricks, give_up=how.patience.seconds)
     with databricks_errors(f"SQL warehouse {databricks.warehouse_id}"):
-        found = client.warehouses.get(databricks.warehouse_id)
+        try:
+            found = client.warehouses.get(databricks.warehouse_id)
+        except NotFound as error:
+            raise warehouse_gone(databricks.warehouse_id) from error
     if found.state in (State.DELETED, State.DELETING):
-        message = f"the SQL warehouse {databricks.warehouse_id} is deleted"
-        raise MissingSourceError(message, next_step="set ECOMM_DATABRICKS_WAREHOUSE_ID to one that exists")
+        raise warehouse_gone(databricks.warehouse_id)
     state = f"the SQL warehouse {found.name} is {found.state.value if found.state else 'in an unknown state'}"
     if found.state is not State.RUNNING:
         return f"{state}; the first statement starts it"
     warehouse = Warehouse(client, databricks.warehouse_id, databricks.catalog, how.clock)
     schemas = warehouse.query(f"SHOW SCHEMAS IN `{databricks.catalog}`", timeout=how.limit)
     return f"{state}; the catalog {databricks.catalog} has {', '.join(str(row[0]) for row in schemas.rows)}"
+
+
+def _dbt_cloud(settings: DbtCloudSettings, how: _How) -> str:
+    from ecomm_pipeline.dbt_runner.cloud_api import CloudApi
+
+    with closing(CloudApi(settings.dbt_cloud, how.clock, patience=how.patience.seconds)) as api:
+        return f"dbt Cloud: {api.name()} is {api.job}"
 
 
 def _tableau(settings: TableauSettings, how: _How) -> str:
@@ -209,5 +221,6 @@ _PROBES: Final[dict[str, Callable[[Any, _How], str]]] = {
     "s3": _s3,
     "databricks": _databricks,
     "warehouse": _warehouse,
+    "dbt-cloud": _dbt_cloud,
     "tableau": _tableau,
 }

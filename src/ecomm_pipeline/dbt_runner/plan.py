@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.ledger import Record
 
 __all__ = [
+    "UNIT_TESTS_OUT",
     "Event",
     "NodeOutcome",
     "SourceTable",
@@ -51,6 +52,8 @@ __all__ = [
 RETRYABLE: Final = frozenset({"error", "fail", "skipped", "runtime error", "partial success"})
 """The statuses of a node that `dbt retry` runs again."""
 FAILED: Final = RETRYABLE - {"skipped"}
+UNIT_TESTS_OUT: Final = ("--exclude-resource-type", "unit_test")
+"""Unit tests are left out: they test the SQL, not the night's data, and CI runs them."""
 _EXCERPT: Final = 400
 _NAMED_AT_ONCE: Final = 5
 
@@ -166,8 +169,7 @@ def arguments(
 ) -> list[str]:
     """Give dbt's arguments: a build of `select` (all when empty), or what is left of the run saved in `resume_from`.
 
-    Unit tests are left out: they test the SQL, not the night's data, and CI runs them. `threads` of a resumed run are
-    those given here, its selection that of the run.
+    `threads` of a resumed run are those given here, its selection that of the run.
     """
     shared = [
         *("--project-dir", str(project), "--profiles-dir", str(project)),
@@ -177,7 +179,7 @@ def arguments(
     if resume_from:
         return [*shell, "retry", "--state", str(resume_from), *shared]
     chosen = ["--select", *select.split()] if select.strip() else []
-    return [*shell, "--no-version-check", "build", "--exclude-resource-type", "unit_test", *shared, *chosen]
+    return [*shell, "--no-version-check", "build", *UNIT_TESTS_OUT, *shared, *chosen]
 
 
 def may_resume(previous: Record | None, figures: Mapping[str, Any]) -> bool:
@@ -315,30 +317,39 @@ def classify_message(message: str) -> type[EcommError]:
     return next((kind for kind, pattern in _MESSAGES if pattern.search(message)), UpstreamFailedError)
 
 
-def failure(done: Sequence[NodeOutcome], *, exit_code: int, log: Sequence[str] = ()) -> EcommError | None:
+def failure(
+    done: Sequence[NodeOutcome], *, how: str = "", log: Sequence[str] = (), url: str | None = None
+) -> EcommError | None:
     """Make the error of a dbt run: None when it went well.
 
-    `log` holds the error lines that dbt wrote; they tell where it failed before it came to run a node.
+    `how` says how dbt ended, where that was badly; `log` holds the error lines that it wrote, which tell why where no
+    node failed. `url` is where people see the run.
     """
     failed = [outcome for outcome in done if outcome.failed]
     if failed:
-        return _of_nodes(failed, sum(outcome.status == "skipped" for outcome in done))
-    if exit_code == 0:
+        kind, message = _of_nodes(failed, sum(outcome.status == "skipped" for outcome in done))
+    elif how:
+        text = " ".join(" ".join(log).split())[:_EXCERPT] or "it wrote no reason"
+        kind, message = _of_log(text), f"{how}: {text}"
+    else:
         return None
-    text = " ".join(" ".join(log).split())[:_EXCERPT] or "it wrote no reason"
+    return kind(message, next_step=f"{_NEXT_STEP[kind]}; {url}" if url else _NEXT_STEP[kind])
+
+
+def _of_log(text: str) -> type[EcommError]:
     kind = classify_message(text)
     if kind is UpstreamFailedError and re.search(r"(?i)(compilation|parsing|usage|runtime) ?error", text):
-        kind = ConfigurationError
-    return kind(f"dbt ended with exit code {exit_code} before it ran a model: {text}", next_step=_NEXT_STEP[kind])
+        return ConfigurationError
+    return kind
 
 
-def _of_nodes(failed: Sequence[NodeOutcome], skipped: int) -> EcommError:
+def _of_nodes(failed: Sequence[NodeOutcome], skipped: int) -> tuple[type[EcommError], str]:
     kinds = {_class(outcome) for outcome in failed}
     kind = next(kind for kind in _GRAVEST if kind in kinds)
     named = "; ".join(str(outcome) for outcome in failed[:_NAMED_AT_ONCE])
     more = f"; and {len(failed) - _NAMED_AT_ONCE} more" if len(failed) > _NAMED_AT_ONCE else ""
     after = f"; {skipped} that depend on them were skipped" if skipped else ""
-    return kind(f"dbt: {named}{more}{after}", next_step=_NEXT_STEP[kind])
+    return kind, f"dbt: {named}{more}{after}"
 
 
 def _class(outcome: NodeOutcome) -> type[EcommError]:

@@ -28,6 +28,7 @@ from ecomm_pipeline.reconciler.sql import SILVER
 from ecomm_pipeline.settings import (
     Business,
     Databricks,
+    DbtCloud,
     DbtRunner,
     DltTrigger,
     Exporter,
@@ -88,6 +89,7 @@ class DoctorSettings:
     extractor: Extractor
     dlt: DltTrigger
     dbt: DbtRunner
+    dbt_cloud: DbtCloud
     reconciler: Reconciler
     exporter: Exporter
 
@@ -183,12 +185,18 @@ class _Examiner:
             limits={
                 "extractor": _seconds(settings.extractor.statement_timeout),
                 "dlt-trigger": _seconds(settings.dlt.queue_timeout + settings.dlt.run_timeout),
-                "dbt-runner": _seconds(settings.dbt.warmup_timeout + settings.dbt.timeout),
+                "dbt-runner": _seconds(self._dbt_limit()),
                 "tableau-refresher": _seconds(settings.tableau.timeout),
                 "reconciler": _seconds(3600),
             },
             expected={stage: _seconds(settings.exporter.expected(stage)) for stage in STAGES},
         )
+
+    def _dbt_limit(self) -> int:
+        """How long dbt may take, beside us or in dbt Cloud, in seconds."""
+        beside, cloud = self.settings.dbt, self.settings.dbt_cloud
+        in_cloud = cloud.job_id is not None
+        return cloud.queue_timeout + cloud.run_timeout if in_cloud else beside.warmup_timeout + beside.timeout
 
     def _get(self, answer: Future[T], what: str) -> T | None:
         """Wait for an answer as long as there is time; what failed, or did not come, is noted as not looked at."""

@@ -72,6 +72,19 @@ def test_a_killed_service_comes_back_with_its_data(light, service):
     connection.close()
 
 
+def test_a_service_on_demand_is_up_only_between_its_own_up_and_down(light):
+    before = running(light)
+    assert "dbt-cloud" not in {one.name for one in light.status()}
+    light.up(["dbt-cloud"])
+    assert set(running(light)) == {*before, "dbt-cloud"}
+    assert "ECOMM_DBT_CLOUD_JOB_ID" in light.env()
+    light.down(["dbt-cloud"])
+    assert running(light) == before
+    assert "ECOMM_DBT_CLOUD_JOB_ID" not in light.env()
+    with pytest.raises(SandboxError, match="no service is called 'dbt'"):
+        light.down(["dbt"])
+
+
 def test_another_home_runs_beside_and_down_leaves_no_process(light, tmp_path):
     other = Sandbox(tmp_path / "with space")
     other.up(["postgres"])

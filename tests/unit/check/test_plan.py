@@ -31,6 +31,11 @@ def test_what_is_not_set_up_is_left_out_and_says_which_variable_it_lacks():
     assert {one.name: one.skipped for one in left_out}["tableau"] == "ECOMM_TABLEAU_SERVER is not set"
 
 
+def test_dbt_cloud_is_asked_only_where_a_job_of_it_is_named():
+    _, left_out = choose([], {"ECOMM_STORE_BUCKET": "lake", "ECOMM_DBT_CLOUD_HOST": "x"}, nothing_lacks)
+    assert {one.name: one.skipped for one in left_out}["dbt-cloud"] == "ECOMM_DBT_CLOUD_JOB_ID is not set"
+
+
 def test_what_is_set_up_by_half_is_asked_so_that_it_fails():
     assert choose([], {"ECOMM_POSTGRES_HOST": "db"}, nothing_lacks)[0] == ["postgres"]
 
@@ -41,6 +46,7 @@ def test_an_image_asks_only_what_its_libraries_can():
     assert [one.skipped for one in left_out] == [
         "databricks.sdk is not installed here",
         "databricks.sdk is not installed here",
+        "requests is not installed here",
         "tableauserverclient is not installed here",
     ]
 

@@ -43,7 +43,7 @@ def read(*results):
 
 
 def error_of(*results):
-    return plan.failure(read(*results), exit_code=1)
+    return plan.failure(read(*results), how="dbt ended with exit code 1")
 
 
 def test_a_model_that_was_built_is_told_with_its_seconds_and_table():
@@ -164,7 +164,7 @@ def test_skipped_nodes_are_counted_and_many_failures_cut():
     ],
 )
 def test_a_run_that_failed_before_its_first_node_is_explained_by_the_log(log, kind):
-    error = plan.failure([], exit_code=2, log=log)
+    error = plan.failure([], how="dbt ended with exit code 2", log=log)
     assert type(error) is kind
     assert (log[-1] if log else "no reason") in error.message
 
@@ -177,7 +177,7 @@ def test_every_error_has_a_next_step(message):
 
 
 def test_warnings_and_passes_are_no_failure():
-    assert plan.failure(read(result(), result("test.ecomm.sums.1", "warn", "x", 3)), exit_code=0) is None
+    assert plan.failure(read(result(), result("test.ecomm.sums.1", "warn", "x", 3))) is None
 
 
 def test_what_tests_warn_of_is_a_finding_of_the_tests_name_and_survives_a_resumed_run():

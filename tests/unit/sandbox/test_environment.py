@@ -42,6 +42,22 @@ def test_a_service_that_was_never_up_is_left_out_though_the_proxy_keeps_its_port
     assert not [name for name in env if "POSTGRES" in name or name.startswith("PG")]
 
 
+def test_dbt_cloud_is_named_only_while_it_is_up_so_that_dbt_runs_here_otherwise():
+    known = {
+        "ports": PORTS | {"dbt-cloud": 8070},
+        "secrets": dict.fromkeys((*SECRETS, "dbt-cloud-token"), "hidden"),
+    }
+    down = environment(State(**known))
+    up = environment(State(**known, processes={"dbt-cloud": (1, 1)}))
+    assert {name: up[name] for name in up.keys() - down.keys()} == {
+        "ECOMM_DBT_CLOUD_HOST": "http://127.0.0.1:8070",
+        "ECOMM_DBT_CLOUD_TOKEN": "hidden",
+        "ECOMM_DBT_CLOUD_ACCOUNT_ID": "10",
+        "ECOMM_DBT_CLOUD_JOB_ID": "40",
+    }
+    assert "ECOMM_DBT_CLOUD_TOKEN" in json.loads(secret(up))["stringData"]
+
+
 def test_the_charts_values_hold_every_setting_and_no_credential():
     text = values(environment(state("there")))
     written = json.loads(text)
