@@ -418,6 +418,9 @@ def explain(
     date: Annotated[str, typer.Argument(help="The sales date, 2026-01-02.")],
     metric: Annotated[str, typer.Argument(help="A column of kpi.agg_sales_kpi, such as net_revenue.")],
     *,
+    product: Annotated[
+        str | None, typer.Option(help="Of this product alone, by its code: a column of kpi.agg_product_kpi.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Write JSON.")] = False,
 ) -> None:
     """Show what a KPI of a day is made of, down to the files and their runs, each sum proven against the next."""
@@ -430,6 +433,7 @@ def explain(
     show_explanation(
         _dates(date, business).only,
         metric,
+        product=product,
         business=business,
         databricks=databricks,
         store=store,

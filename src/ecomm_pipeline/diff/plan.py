@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from itertools import groupby
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.errors import ConfigurationError
@@ -16,7 +17,6 @@ from ecomm_pipeline.tables import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
-    from collections.abc import Set as AbstractSet
 
     from ecomm_pipeline.ledger import Record
     from ecomm_pipeline.manifest import Manifest
@@ -44,7 +44,7 @@ class Side:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure that differs; `group` is rows, bytes, money, columns, outcome, findings or seconds."""
+    """One figure that differs; `group` is rows, bytes, money, columns, outcome, dates, findings or seconds."""
 
     group: str
     what: str
@@ -81,34 +81,35 @@ def choose_run(run_ids: Iterable[str], prefix: str, date: str) -> str:
 def compare(one: Side, other: Side) -> tuple[list[Difference], int]:
     """Give what differs, by group and in the order of the chain, and how many figures are equal.
 
-    Columns are compared of tables that both sides have extracted: of the others, the outcome tells enough.
+    Of what only one of them did, as a run of one stage does, the outcome tells enough: rows, bytes, columns, findings
+    and durations are compared of the stages, tables and sheets that both have. `dates` is of how many dates a stage's
+    run was: rows and durations are of all of them.
     """
-    both = one.manifests.keys() & other.manifests.keys()
-    one, other = (replace(side, manifests=_only(side.manifests, both)) for side in (one, other))
-    figures = [(group, *_figures(of(one), of(other))) for group, of in _GROUPS.items()]
-    found: list[Difference] = []
-    equal = 0
-    for group, names, left, right in figures:
-        for name in names:
-            if _differs(group, left.get(name), right.get(name)):
-                found.append(Difference(group, name, left.get(name), right.get(name)))
-            else:
-                equal += 1
-    return found, equal
+    outcomes = _figures("outcome", _outcomes(one), _outcomes(other))
+    one, other = _common(one, other), _common(other, one)
+    figures = [*outcomes, *(figure for group, of in _GROUPS.items() for figure in _figures(group, of(one), of(other)))]
+    found = [each for each in figures if _differs(each)]
+    return found, len(figures) - len(found)
 
 
-def _only(manifests: Mapping[str, Manifest], tables: AbstractSet[str]) -> dict[str, Manifest]:
-    return {table: manifest for table, manifest in manifests.items() if table in tables}
+def _common(side: Side, other: Side) -> Side:
+    """Leave out what the other does not have."""
+    names = {_name(record) for record in other.records}
+    return replace(
+        side,
+        records=[record for record in side.records if _name(record) in names],
+        manifests={table: manifest for table, manifest in side.manifests.items() if table in other.manifests},
+        sheet=side.sheet if other.sheet else (),
+    )
 
 
-def _figures(
-    left: Mapping[str, Value], right: Mapping[str, Value]
-) -> tuple[list[str], Mapping[str, Value], Mapping[str, Value]]:
-    return list(dict.fromkeys([*left, *right])), left, right
+def _figures(group: str, left: Mapping[str, Value], right: Mapping[str, Value]) -> list[Difference]:
+    return [Difference(group, name, left.get(name), right.get(name)) for name in dict.fromkeys([*left, *right])]
 
 
-def _differs(group: str, one: Value, other: Value) -> bool:
-    if group == "seconds" and isinstance(one, Decimal) and isinstance(other, Decimal):
+def _differs(each: Difference) -> bool:
+    one, other = each.one, each.other
+    if each.group == "seconds" and isinstance(one, Decimal) and isinstance(other, Decimal):
         change = abs(other - one)
         return change > Decimal(str(SECONDS)) and change > Decimal(str(NOTICED)) * max(one, other)
     return one != other
@@ -123,6 +124,10 @@ def _outcomes(side: Side) -> dict[str, Value]:
 
 def _name(record: Record) -> str:
     return f"{record.stage} {record.table}" if record.table else record.stage
+
+
+def _dates(side: Side) -> dict[str, Value]:
+    return {_name(record): len(record.dates) for record in side.records}
 
 
 def _rows(side: Side) -> dict[str, Value]:
@@ -163,7 +168,7 @@ def _seconds(side: Side) -> dict[str, Value]:
 
 
 _GROUPS: Final = {
-    "outcome": _outcomes,
+    "dates": _dates,
     "columns": _columns,
     "rows": _rows,
     "bytes": _bytes,
@@ -174,13 +179,23 @@ _GROUPS: Final = {
 
 
 def as_table(one: Side, other: Side, found: Sequence[Difference], equal: int) -> str:
-    """Write it for people."""
+    """Write it for people; hops of a table that say the same share a line."""
+    figures = f"{equal}{' other' if found else ''} figure{' is' if equal == 1 else 's are'} equal"
     if not found:
-        return f"{one.name} and {other.name} do not differ: {equal} figures are equal"
-    body = [[each.group, each.what, _write(each.one), _write(each.other), each.change] for each in found]
+        return f"{one.name} and {other.name} do not differ: {figures}"
+    body = [[each.group, each.what, _write(each.one), _write(each.other), each.change] for each in _merged(found)]
     right = [False, False, True, True, True]
-    table = text_table(("", "what", one.name, other.name, "change"), body, right=right)
-    return f"{table}\n{equal} other figures are equal"
+    return f"{text_table(('', 'what', one.name, other.name, 'change'), body, right=right)}\n{figures}"
+
+
+def _merged(found: Sequence[Difference]) -> Iterator[Difference]:
+    """Put the hops together that follow each other with the same figures: `orders source … kept`."""
+    for _, same in groupby(found, key=lambda each: (each.group, each.what.split()[0], each.one, each.other)):
+        run = list(same)
+        if len(run) == 1 or run[0].group not in ("rows", "money"):
+            yield from run
+        else:
+            yield replace(run[0], what=f"{run[0].what} … {run[-1].what.rpartition(' ')[2]}")
 
 
 def _write(value: Value) -> str:

@@ -40,6 +40,9 @@ def show_diff(
 
     Raises `ConfigurationError` when a side is not there, and what `Store` raises.
     """
+    if one == other:
+        message = f"both sides are {one}"
+        raise ConfigurationError(message, next_step=f"compare two dates, or two runs of one as {one}@RUN {one}@RUN")
     with ThreadPoolExecutor(2) as pool:
         left, right = pool.map(lambda text: read_side(text, tables, tz, store, layout), (one, other))
     found, equal = plan.compare(left, right)

@@ -3,6 +3,7 @@
 ::
 
     kpi.agg_sales_kpi = gold.agg_daily_sales = gold.sales_analytics = Silver's versions = Σ over their files
+    kpi.agg_product_kpi of a product         = gold.sales_analytics = Silver's versions = Σ over their files
 
 The arithmetic is the one of docs/architecture.md, written a second time on purpose: it proves what SQL and dbt made.
 """
@@ -10,37 +11,41 @@ The arithmetic is the one of docs/architecture.md, written a second time on purp
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, Final, Literal
+from itertools import pairwise
+from typing import TYPE_CHECKING, Final, Literal
 
 from ecomm_pipeline.errors import ConfigurationError
+from ecomm_pipeline.explain.derived import DERIVED
+from ecomm_pipeline.explain.derived import TABLE as KPI
+from ecomm_pipeline.explain.node import Node, number
 from ecomm_pipeline.reconciler.sql import business_day
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
     from datetime import datetime
 
     from ecomm_pipeline.dates import BusinessDate
     from ecomm_pipeline.manifest import Manifest
 
 __all__ = [
-    "DERIVED",
+    "DAY_HOPS",
+    "LIMIT",
     "MEASURES",
+    "PRODUCT_HOPS",
     "Measure",
-    "Node",
     "Part",
     "Recount",
     "Row",
-    "is_proven",
-    "lines",
     "measure_of",
     "parts",
+    "product_sql",
     "rows_sql",
     "tree",
 ]
 
-KPI: Final = "agg_sales_kpi"
+PRODUCT_KPI: Final = "agg_product_kpi"
 LIMIT: Final = 100_000
 """Rows of Silver that are fetched to be recounted in the files; a day that has more is proven down to Silver only."""
 
@@ -83,26 +88,31 @@ MEASURES: Final[dict[str, Measure]] = {
     )
 }
 
-DERIVED: Final[dict[str, tuple[str, str]]] = {
-    "average_order_value": ("gross_revenue", "orders"),
-    "units_per_order": ("units", "orders"),
-    "cancellation_rate": ("cancelled_orders", "orders"),
-}
-"""Ratios of dbt/models/marts/agg_sales_kpi.sql, by the measures that they are made of."""
+PRODUCT_MEASURES: Final = tuple(name for name, measure in MEASURES.items() if measure.of == "order_items")
+"""What can be explained of one product."""
+
+DAY_HOPS: Final = (KPI, "agg_daily_sales", "sales_analytics")
+PRODUCT_HOPS: Final = (PRODUCT_KPI, "sales_analytics")
+"""The tables between a KPI and Silver, from the top."""
 
 
-def measure_of(metric: str) -> tuple[Measure, ...]:
+def measure_of(metric: str, product: str | None = None) -> tuple[Measure, ...]:
     """Give the measures that a metric is made of, itself or those of a ratio.
 
-    `metric` is a column of agg_sales_kpi, with or without its table. Raises `ConfigurationError` for any other.
+    `metric` is a column of agg_sales_kpi (of agg_product_kpi where a product is named), with or without its table.
+    Raises `ConfigurationError` for any other.
     """
-    name = metric.removeprefix("kpi.").removeprefix(f"{KPI}.")
-    if name in MEASURES:
-        return (MEASURES[name],)
-    if name not in DERIVED:
-        message = f"{metric!r} is not a metric that can be explained"
-        raise ConfigurationError(message, next_step=f"use one of {', '.join([*MEASURES, *DERIVED])}")
-    return tuple(MEASURES[each] for each in DERIVED[name])
+    table, _, name = metric.removeprefix("kpi.").rpartition(".")
+    known = PRODUCT_MEASURES if product else (*MEASURES, *DERIVED)
+    if name in known and table in ("", PRODUCT_KPI if product else KPI):
+        return tuple(MEASURES[each] for each in (DERIVED[name].measures if name in DERIVED else (name,)))
+    message = f"{metric!r} is not a metric that can be explained{' of a product' if product else ''}"
+    hint = ""
+    if table == PRODUCT_KPI and not product:
+        hint = f"name the product with --product (`ecomm query` shows those of kpi.{PRODUCT_KPI}), or "
+    elif table not in ("", KPI, PRODUCT_KPI):
+        hint = f"kpi.{table} has no row a day; of a day, or with --product of a product, "
+    raise ConfigurationError(message, next_step=f"{hint}use one of {', '.join(known)}")
 
 
 # --- what Silver is asked ---------------------------------------------------------------------------------------------
@@ -120,7 +130,7 @@ class Row:
     file: str
 
 
-def rows_sql(measure: Measure, date: BusinessDate, timezone: str) -> str:
+def rows_sql(measure: Measure, date: BusinessDate, timezone: str, product: str | None = None) -> str:
     """Ask Silver for the versions of the day that count; answers (order_id, line_number, value, customer, date, …)."""
     statuses = ", ".join(f"'{status}'" for status in measure.statuses)
     of_lines = measure.of == "order_items"
@@ -128,13 +138,33 @@ def rows_sql(measure: Measure, date: BusinessDate, timezone: str) -> str:
     value = {"money": f"{measure.sign} * l.quantity * l.unit_price", "units": "l.quantity"}.get(measure.counts, "1")
     join = "JOIN silver.fact_orders AS l ON l.order_id = o.order_id" if of_lines else ""
     positive = "AND l.quantity > 0" if measure.counts == "units" else ""
+    of_product = f"AND {_is_product('l.product_id', product)}" if product else ""
     return f"""
 SELECT o.order_id, {"CAST(l.line_number AS STRING)" if of_lines else "''"} AS line_number,
   CAST({value} AS STRING) AS value, CAST(o.customer_id AS STRING) AS customer, CAST({origin}._date AS STRING) AS date,
   {origin}._run_id AS run_id, substring_index({origin}._source_file, '/', -1) AS file
 FROM silver.dim_orders AS o {join}
-WHERE o.status IN ({statuses}) AND {business_day("o.ordered_at", timezone)} = DATE'{date}' {positive}
+WHERE o.status IN ({statuses}) AND {business_day("o.ordered_at", timezone)} = DATE'{date}' {positive} {of_product}
 LIMIT {LIMIT + 1}""".strip()  # noqa: S608 (names and words are ours, date and zone are parsed)
+
+
+def product_sql(date: BusinessDate, product: str) -> str:
+    """Ask for the measures of a product on a day, as `reconciler.sql.sales` is answered: of its KPI, and in Gold."""
+    day, completed = f"sales_date = DATE'{date}'", "status = 'completed' AND quantity > 0"
+    return f"""
+SELECT '{PRODUCT_KPI}' AS table_name, NULL AS lines, units, CAST(gross_revenue AS STRING) AS gross_revenue,
+  CAST(refunds AS STRING) AS refunds, CAST(net_revenue AS STRING) AS net_revenue
+FROM kpi.{PRODUCT_KPI} WHERE {day} AND {_is_product("product_id", product)}
+UNION ALL
+SELECT 'sales_analytics', count(*), coalesce(sum(CASE WHEN {completed} THEN quantity END), 0),
+  CAST(sum(gross_revenue) AS STRING), CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING)
+FROM gold.sales_analytics WHERE {day} AND {_is_product("product_id", product)}""".strip()  # noqa: S608 (a literal)
+
+
+def _is_product(column: str, product: str) -> str:
+    """Compare with a product by its code; `unknown` is that of lines that name none, as in the KPI table."""
+    literal = product.replace("\\", "\\\\").replace("'", "\\'")
+    return f"coalesce({column}, 'unknown') = '{literal}'"
 
 
 def read_rows(measure: Measure, answer: Iterable[Mapping[str, str | None]]) -> list[Row]:
@@ -200,49 +230,24 @@ class Recount:
 # --- the tree ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Node:
-    """A place and what it says. `expected` is what the place above says of the same; None where nothing is compared."""
-
-    label: str
-    value: Decimal | None
-    expected: Decimal | None = None
-    note: str = ""
-    children: tuple[Node, ...] = field(default=())
-
-    @property
-    def differs(self) -> bool:
-        """Whether it does not say what the place above says."""
-        return self.expected is not None and self.value != self.expected
-
-    def as_dict(self) -> dict[str, Any]:
-        """Give it as `--json` writes it."""
-        return {
-            "place": self.label,
-            "value": None if self.value is None else str(self.value),
-            "proven": not self.differs,
-            "note": self.note,
-            "from": [child.as_dict() for child in self.children],
-        }
-
-
 def tree(
     measure: Measure,
     measures: Mapping[str, Mapping[str, Decimal]],
     rows: Sequence[Row],
     recounts: Sequence[Recount],
+    hops: Sequence[str] = DAY_HOPS,
 ) -> Node:
     """Make the tree of a measure. `measures` are those of the sales date by table, as the reconciler asks for them.
 
     Where there are more than LIMIT rows, the tree ends at Silver.
     """
-    silver = _silver(measure, measures, rows, recounts)
-    lake = _hop(measure, measures, "sales_analytics", "agg_daily_sales", silver)
-    daily = _hop(measure, measures, "agg_daily_sales", KPI, lake)
-    products = measures.get("agg_product_kpi", {}).get(measure.name)
-    told = _number(products, money=measure.is_money)
-    note = "" if products is None else f"the products of kpi.agg_product_kpi sum to {told}"
-    return Node(f"kpi.{KPI}", measures.get(KPI, {}).get(measure.name), None, note, (daily,))
+    node = _silver(measure, measures, rows, recounts)
+    for above, table in reversed(list(pairwise(hops))):
+        node = _hop(measure, measures, table, above, node)
+    products = measures.get(PRODUCT_KPI, {}).get(measure.name) if hops[0] == KPI else None
+    told = number(products, money=measure.is_money)
+    note = "" if products is None else f"the products of kpi.{PRODUCT_KPI} sum to {told}"
+    return Node(f"kpi.{hops[0]}", measures.get(hops[0], {}).get(measure.name), None, note, (node,))
 
 
 def _hop(measure: Measure, measures: Mapping[str, Mapping[str, Decimal]], table: str, above: str, below: Node) -> Node:
@@ -252,7 +257,7 @@ def _hop(measure: Measure, measures: Mapping[str, Mapping[str, Decimal]], table:
         return below
     said = measures.get(above, {}).get(measure.name)
     told = measures.get(table, {}).get("lines")
-    note = f"over {told:,f} lines".replace(",", " ") if told is not None else ""
+    note = f"over {_counted(int(told), 'line')}" if told is not None else ""
     return Node(f"gold.{table}", value, said if said is not None else Decimal(0), note, (below,))
 
 
@@ -268,7 +273,7 @@ def _silver(
         value = measures.get("silver", {}).get(measure.name)
         return Node(label, value, above, f"more than {LIMIT} versions: the files are not recounted")
     children = tuple(_file(measure, recount) for recount in recounts)
-    note = f"{len(rows):,} versions from {len(recounts)} file{'' if len(recounts) == 1 else 's'}".replace(",", " ")
+    note = f"{_counted(len(rows), 'version')} from {_counted(len(recounts), 'file')}"
     return Node(label, total(measure, rows), above if above is not None else Decimal(0), note, children)
 
 
@@ -276,7 +281,7 @@ def _file(measure: Measure, recount: Recount) -> Node:
     part, manifest = recount.part, recount.manifest
     label = f"{part.table}/date={part.date}/run={part.run_id}/{part.file}"
     told = f"{len(part.keys)} of its {manifest.rows} rows; read {_utc(manifest.snapshot_at)}" if manifest else ""
-    note = recount.problem or told or f"{len(part.keys)} rows; no manifest lists it"
+    note = recount.problem or told or f"{_counted(len(part.keys), 'row')}; no manifest lists it"
     missing = len(part.keys) - recount.found
     if missing and not recount.problem:
         note = f"{missing} of Silver's {len(part.keys)} versions are not in it"
@@ -285,33 +290,9 @@ def _file(measure: Measure, recount: Recount) -> Node:
     return Node(label, recount.value, part.value, note)
 
 
+def _counted(count: int, what: str) -> str:
+    return f"{count:,} {what}{'' if count == 1 else 's'}".replace(",", " ")
+
+
 def _utc(instant: datetime) -> str:
     return f"{instant:%Y-%m-%d %H:%M}Z"
-
-
-def is_proven(node: Node) -> bool:
-    """Tell whether every place below says what the one above it says."""
-    return not node.differs and all(map(is_proven, node.children))
-
-
-def lines(title: str, node: Node, *, money: bool) -> Iterator[str]:
-    """Draw the tree."""
-    verdict = "proven down to its files" if is_proven(node) else "NOT PROVEN: see ≠ below"
-    yield f"{title} is {_number(node.value, money=money)}: {verdict}"
-    yield from _draw(node, "", "", money=money)
-
-
-def _draw(node: Node, first: str, rest: str, *, money: bool) -> Iterator[str]:
-    sign = "" if node.expected is None else f"  ≠ {_number(node.expected, money=money)}" if node.differs else "  ="
-    note = f"   {node.note}" if node.note else ""
-    yield f"{first}{node.label}  {_number(node.value, money=money)}{sign}{note}"
-    for number, child in enumerate(node.children, 1):
-        last = number == len(node.children)
-        yield from _draw(child, f"{rest}{'└ ' if last else '├ '}", f"{rest}{'  ' if last else '│ '}", money=money)
-
-
-def _number(value: Decimal | None, *, money: bool) -> str:
-    if value is None:
-        return "nothing"
-    places = 2 if money and value == value.quantize(Decimal("0.01")) else None
-    return (f"{value:,.{places}f}" if places is not None else f"{value.normalize():,f}").replace(",", " ")

@@ -55,8 +55,9 @@ def differences(one, other):
 
 def test_a_side_does_not_differ_from_itself_and_it_says_how_much_was_compared():
     one = side(record("extractor", table="orders", rows_out=5), orders=manifest(("order_id", "text")))
-    assert compare(one, one) == ([], 5)
-    assert as_table(one, one, [], 5) == "2026-01-02 and 2026-01-02 do not differ: 5 figures are equal"
+    assert compare(one, one) == ([], 6)
+    assert as_table(one, one, [], 6) == "2026-01-02 and 2026-01-02 do not differ: 6 figures are equal"
+    assert as_table(one, one, [], 1).endswith("1 figure is equal")
 
 
 def test_rows_outcomes_and_findings_that_differ_are_told():
@@ -88,11 +89,35 @@ def test_columns_that_came_went_or_changed_their_type_are_told():
     ]
 
 
-def test_a_table_that_one_side_did_not_extract_has_no_columns_to_compare():
-    one = side(record("extractor", table="orders"), orders=manifest(("order_id", "text")))
-    assert differences(one, side()) == [
-        ("outcome", "extractor orders", "succeeded", None),
-        ("seconds", "extractor orders", Decimal("60.0"), None),
+def test_of_what_one_side_did_not_do_the_outcome_tells_enough():
+    sheet = [{"table": "orders", "date": "2026-01-02", "hop": "bronze", "rows": 3}]
+    drift = [Finding(priority="P3", kind="schema_drift", message="new")]
+    extract = record("extractor", table="orders", rows_out=5, findings=drift)
+    both = record("tableau-refresher")
+    one = side(extract, both, sheet=sheet, orders=manifest(("order_id", "text")))
+    assert differences(one, side(both)) == [("outcome", "extractor orders", "succeeded", None)]
+    assert differences(side(both), one) == [("outcome", "extractor orders", None, "succeeded")]
+
+
+def test_rows_of_more_dates_are_said_to_be_of_more_dates():
+    of_range = record("dlt-trigger", rows_out=20, day=2).model_copy(update={"last_date": date(2026, 1, 4)})
+    assert differences(side(record("dlt-trigger", rows_out=7)), side(of_range)) == [
+        ("dates", "dlt-trigger", 1, 3),
+        ("rows", "dlt-trigger", 7, 20),
+    ]
+
+
+def test_for_people_hops_that_say_the_same_share_a_line():
+    def sheet(**hops):
+        return [{"table": "orders", "date": "2026-01-02", "hop": hop, "rows": rows} for hop, rows in hops.items()]
+
+    one = side(sheet=sheet(source=1, extracted=1, bronze=1, kept=1))
+    other = side(sheet=sheet(source=2, extracted=2, bronze=2, kept=5))
+    found, equal = compare(one, other)
+    lines = [line.split() for line in as_table(one, other, found, equal).splitlines()]
+    assert [line[:6] for line in lines if line[0] == "rows"] == [
+        ["rows", "orders", "source", "…", "bronze", "1"],
+        ["rows", "orders", "kept", "1", "5", "+4"],
     ]
 
 

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pytest
+import yaml
 
 from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.errors import ConfigurationError
+from ecomm_pipeline.explain.derived import DERIVED, derived_tree
+from ecomm_pipeline.explain.node import is_proven, lines
 from ecomm_pipeline.explain.plan import (
     LIMIT,
     MEASURES,
+    PRODUCT_HOPS,
+    PRODUCT_MEASURES,
     Recount,
     Row,
-    is_proven,
-    lines,
     measure_of,
     parts,
+    product_sql,
     rows_sql,
     total,
     tree,
@@ -67,8 +72,8 @@ def test_a_number_is_proven_down_to_its_files():
         "└ gold.agg_daily_sales  30.00  =",
         "  └ gold.sales_analytics  30.00  =   over 2 lines",
         "    └ silver.fact_orders × silver.dim_orders  30.00  =   2 versions from 2 files",
-        f"      ├ order_items/date=2026-01-02/run={RUN}/part-00000.csv  20.00  =   1 rows; no manifest lists it",
-        f"      └ order_items/date=2026-01-05/run={RUN}/part-00001.csv  10.00  =   1 rows; no manifest lists it",
+        f"      ├ order_items/date=2026-01-02/run={RUN}/part-00000.csv  20.00  =   1 row; no manifest lists it",
+        f"      └ order_items/date=2026-01-05/run={RUN}/part-00001.csv  10.00  =   1 row; no manifest lists it",
     ]
 
 
@@ -135,12 +140,81 @@ def test_of_a_large_day_the_tree_ends_at_silver():
     assert "the files are not recounted" in "\n".join(lines("it", node, money=True))
 
 
-def test_every_measure_of_the_daily_table_can_be_explained_and_ratios_by_their_parts():
+def columns(model):
+    """The columns of a KPI table, by its contract in the dbt project."""
+    text = (Path(__file__).parents[3] / f"dbt/models/marts/{model}.yml").read_text()
+    (found,) = yaml.safe_load(text)["models"]
+    return {column["name"] for column in found["columns"]}
+
+
+def test_every_figure_of_the_kpi_tables_is_explained_and_no_other():
     assert MEASURES.keys() == set(DAILY)
+    assert {*MEASURES, *DERIVED} == columns("agg_sales_kpi") - {"sales_date", "processed_at"}
+    assert set(PRODUCT_MEASURES) == columns("agg_product_kpi") - {"sales_date", "product_id", "orders", "revenue_rank"}
     assert measure_of("kpi.agg_sales_kpi.net_revenue") == (NET,)
+    assert measure_of("agg_product_kpi.net_revenue", "P1") == (NET,)
     assert [one.name for one in measure_of("average_order_value")] == ["gross_revenue", "orders"]
-    with pytest.raises(ConfigurationError, match="'profit' is not a metric"):
-        measure_of("profit")
+
+
+@pytest.mark.parametrize(
+    ("metric", "product", "hint"),
+    [
+        ("profit", None, "use one of orders, cancelled_orders,"),
+        ("agg_product_kpi.units", None, "name the product with --product"),
+        ("agg_customer_kpi.net_revenue", None, "kpi.agg_customer_kpi has no row a day"),
+        ("average_order_value", "P1", "use one of units, gross_revenue, refunds, net_revenue"),
+        ("agg_sales_kpi.units", "P1", "use one of units,"),
+    ],
+)
+def test_a_metric_that_is_none_is_refused_with_what_can_be_asked(metric, product, hint):
+    with pytest.raises(ConfigurationError, match=f"{metric!r} is not a metric") as refused:
+        measure_of(metric, product)
+    assert hint in refused.value.next_step
+
+
+DAY = BusinessDate(NOON.date())
+
+
+@pytest.mark.parametrize(
+    ("name", "said", "proven"),
+    [
+        ("average_order_value", "6.6667", True),
+        ("average_order_value", "6.6666", False),
+        ("units_per_order", "2.3333", True),
+        ("cancellation_rate", "0.250000", True),
+        ("net_revenue_7d", "15", True),
+        ("net_revenue_7d", "25", False),
+        ("net_revenue_change_7d", "0.500000", True),
+    ],
+)
+def test_what_dbt_works_out_is_worked_out_again(name, said, proven):
+    day = {"gross_revenue": "20", "orders": "3", "units": "7", "cancelled_orders": "1"}
+    weeks = {str(DAY): Decimal(5), str(DAY.plus(-6)): Decimal(10), str(DAY.plus(-7)): Decimal(10)}
+    weeks[str(DAY.plus(-14))] = Decimal(1000)
+    node = derived_tree(name, Decimal(said), {key: Decimal(value) for key, value in day.items()}, weeks, DAY)
+    assert is_proven(node) is proven
+
+
+def test_a_ratio_over_nothing_is_nothing_as_in_the_table():
+    assert is_proven(derived_tree("average_order_value", None, {"gross_revenue": Decimal(0)}, {}, DAY))
+    assert not is_proven(derived_tree("average_order_value", Decimal(1), {}, {}, DAY))
+
+
+def test_a_week_shows_its_days_and_a_day_without_sales_counts_as_nothing():
+    node = derived_tree("net_revenue_7d", Decimal(5), {}, {str(DAY): Decimal(5)}, DAY)
+    drawn = list(lines("net_revenue_7d of 2026-01-03", node, money=True))
+    assert drawn[2] == "└ net_revenue of the day and the 6 before it  5.00  ="
+    assert drawn[3] == "  ├ 2025-12-28  nothing   no sales; counts as 0"
+    assert drawn[-1] == "  └ 2026-01-03  5.00"
+
+
+def test_a_product_has_no_daily_table_between_and_its_code_is_quoted():
+    said = {"agg_product_kpi": {"net_revenue": Decimal(30)}, "sales_analytics": {"net_revenue": Decimal(30)}}
+    node = tree(NET, said, ROWS, recounts(ROWS), PRODUCT_HOPS)
+    assert is_proven(node)
+    assert [node.label, node.children[0].label] == ["kpi.agg_product_kpi", "gold.sales_analytics"]
+    for statement in (rows_sql(NET, DAY, "UTC", "O'Neil\\"), product_sql(DAY, "O'Neil\\")):
+        assert r"'unknown') = 'O\'Neil\\'" in statement
 
 
 @pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
