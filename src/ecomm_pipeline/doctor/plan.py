@@ -68,7 +68,14 @@ STAGES: Final[dict[str, Section]] = {
 }
 """The stages that move data, in their order, and where the runbook treats them. The reconciler is asked anew."""
 
-SERVICES: Final[dict[str, Section]] = {"s3": "A", "postgres": "A", "databricks": "B", "warehouse": "E", "tableau": "F"}
+SERVICES: Final[dict[str, Section]] = {
+    "s3": "A",
+    "postgres": "A",
+    "databricks": "B",
+    "warehouse": "E",
+    "dbt-cloud": "E",
+    "tableau": "F",
+}
 """What the stages depend on, by the names of `ecomm check`, and the first section that cannot do without it."""
 
 GRACE: Final = timedelta(minutes=15)

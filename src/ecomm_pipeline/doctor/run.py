@@ -214,7 +214,8 @@ class _Examiner:
 
     def _services(self) -> dict[str, EcommError]:
         """Ask each service but Tableau, whose session is needed later, once."""
-        names = ("s3", "postgres", "databricks", "warehouse")
+        in_cloud = ("dbt-cloud",) if self.settings.dbt_cloud.job_id else ()
+        names = ("s3", "postgres", "databricks", "warehouse", *in_cloud)
         limit = min(_SERVICE_LIMIT, max(1.0, self.deadline - self.clock.monotonic()))
         results = check(names, load=self.load, environment=self.environment, clock=self.clock, limit=limit)
         return {result.name: result.error for result in results if result.error}
