@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import typer
 import yaml
 from chart_values import readme
+from lineage_example import page as lineage_page
 from pydantic_core import PydanticUndefined
 
 from ecomm_pipeline.cli import app
@@ -47,6 +48,7 @@ def settings_page() -> str:
             f"| `{variable(group, name)}` | {_default(info)} | {_one_line(info.description)} |"
             for name, info in group.model_fields.items()
         ]
+    lines += ["", "OpenLineage events are set up by the client's own variables: [lineage.md](lineage.md)."]
     lines += ["", "## Command line", "", "Options of `ecomm` that can be set in the environment too.", ""]
     lines += ["| variable | default | meaning |", "| --- | --- | --- |"]
     lines += [f"| `{name}` | {default} | {_one_line(text)} |" for name, default, text in sorted(_options())]
@@ -165,6 +167,7 @@ def _command(template: str) -> str:
 
 
 PAGES = {
+    "lineage.md": lineage_page,
     "metrics.md": metrics_page,
     "runbooks/README.md": runbooks_page,
     "settings.md": settings_page,

@@ -26,13 +26,13 @@ from ecomm_sandbox.sinks.openlineage import problems
 READ_AT = datetime(2026, 1, 2, 18, tzinfo=UTC)
 
 GROUPS = (
-    Reconciler(),
+    Reconciler(check_source=True),
     Business(tables=("orders", "customers")),
     Postgres(
         host="db", port=6432, database="shop", user="reader", password=SecretStr("hush"), ECOMM_POSTGRES_SCHEMA="sales"
     ),
     Store(bucket="lake", prefix="night"),
-    Databricks(host="https://dbc-1.cloud.databricks.com", token=SecretStr("hush"), warehouse_id="w"),
+    Databricks(host="https://dbc-1.cloud.databricks.com", token=SecretStr("hush"), warehouse_id="w", catalog="ecomm"),
     Tableau(server="https://tableau.example.com:8443", site="finance", token_name="t", token_value=SecretStr("hush")),
 )
 WHERE = Where("prod", Places({type(group): group for group in GROUPS}), ZoneInfo("Asia/Ho_Chi_Minh"))

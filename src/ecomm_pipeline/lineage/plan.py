@@ -45,6 +45,8 @@ PIPELINE: Final = "batch-ecomm-pipeline"
 PRODUCER: Final = f"pkg:pypi/ecomm-data-pipeline@{__version__}"
 set_producer(PRODUCER)
 
+_Assertion = data_quality_assertions_dataset.Assertion
+
 _STATES: Final = {
     "running": RunState.START,
     "succeeded": RunState.COMPLETE,
@@ -178,10 +180,12 @@ def _inputs(record: Record, places: Places, manifest: Manifest | None) -> Iterat
             names += [places.extracts(table) for table in places.tables]
             names += [places.lakehouse(name) for name in figures.get("tables") or ()]
             yield from (InputDataset(*name, inputFacets=_proof(record)) for name in names)
+        case "kpi-gate":
+            yield InputDataset(*places.lakehouse("kpi.agg_sales_kpi"), inputFacets=_judged(record))
 
 
 def _outputs(record: Record, places: Places, manifest: Manifest | None) -> Iterator[OutputDataset]:
-    """Give what the stage wrote, as far as the record tells yet; a reconciliation writes nothing but its sheet."""
+    """Give what the stage wrote, as far as the record tells yet; what proves or judges writes no data."""
     figures = record.figures
     match record.stage:
         case "extractor" if record.table:
@@ -229,5 +233,28 @@ def _proof(record: Record) -> dict[str, InputDatasetFacet]:
     if balanced is None:
         return {}
     name = f"reconciled through {record.through}"
-    proven = data_quality_assertions_dataset.Assertion("reconciliation", success=balanced, name=name, severity="error")
-    return {"dataQualityAssertions": data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet([proven])}
+    return _asserted([_Assertion("reconciliation", success=balanced, name=name, severity="error")])
+
+
+def _judged(record: Record) -> dict[str, InputDatasetFacet]:
+    """Say of each KPI that was compared whether it stayed within its bound; of a range, of those that did not."""
+    return _asserted(
+        [
+            _Assertion(
+                "weekday_median",
+                success=not move["held"],
+                column=move["kpi"],
+                severity="warn",
+                expected=move["expected"],
+                actual=move["value"],
+                params={name: move[name] for name in ("date", "bound")},
+            )
+            for move in record.figures.get("kpis") or ()
+        ]
+    )
+
+
+def _asserted(assertions: list[_Assertion]) -> dict[str, InputDatasetFacet]:
+    if not assertions:
+        return {}
+    return {"dataQualityAssertions": data_quality_assertions_dataset.DataQualityAssertionsDatasetFacet(assertions)}

@@ -134,6 +134,16 @@ def test_a_reconciliation_asserts_something_of_all_that_it_compares(balanced):
     assert sent["outputs"] == []
 
 
+def test_the_kpi_gate_asserts_of_each_kpi_whether_it_is_within_its_bound():
+    move = {"date": "2026-01-02", "kpi": "net_revenue", "value": "10", "expected": "99.5", "bound": "0.5", "held": True}
+    sent = told("kpi-gate", figures={"verdict": "held", "kpis": [move, move | {"kpi": "orders", "held": False}]})
+    (read,) = sent["inputs"]
+    assert names([read]) == [lake("kpi.agg_sales_kpi")]
+    held, within = read["inputFacets"]["dataQualityAssertions"]["assertions"]
+    assert (held["column"], held["success"], held["expected"], held["actual"]) == ("net_revenue", False, "99.5", "10")
+    assert (within["column"], within["success"]) == ("orders", True)
+
+
 # --- the run
 
 
@@ -181,7 +191,7 @@ def test_an_end_without_success_tells_why(outcome, state):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", ["dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler"])
+@pytest.mark.parametrize("stage", ["dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler", "kpi-gate"])
 @pytest.mark.parametrize("outcome", ["running", "failed"])
 def test_a_stage_that_has_recorded_nothing_yet_has_an_event_too(stage, outcome):
     told(stage, outcome, **({"error": "x"} if outcome == "failed" else {}))
