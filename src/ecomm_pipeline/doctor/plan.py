@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from ecomm_pipeline.contract import differences
 from ecomm_pipeline.errors import FAILURE_CLASSES, EcommError, Priority
+from ecomm_pipeline.kpi_gate.plan import TABLE, hold_of
+from ecomm_pipeline.layout import KPI_GATE
 from ecomm_pipeline.reconciler.plan import problems_of_day
 from ecomm_pipeline.reconciler.sales import problems_of_customers, problems_of_sales
 from ecomm_pipeline.reconciler.sheet import findings as odd_findings
@@ -122,6 +124,7 @@ KINDS: Final[dict[str, Kind]] = {
         Kind("gold_differs", "not_reconciled", own=False),
         Kind("kpi_missing", "not_reconciled", own=False, runbook="kpi-missing"),
         Kind("kpi_differs", "not_reconciled", own=False),
+        Kind("kpi_held", "bad_data", own=False, runbook="kpi-held"),
         Kind("dashboard_stale", "bad_data", own=False, priority="P1", runbook="dashboard-stale"),
         Kind("verdict_stale", "not_reconciled", own=False),
         Kind("remark", "bad_data", priority="P3", runbook="not-reconciled"),
@@ -327,6 +330,7 @@ def findings(evidence: Evidence) -> Iterator[Finding]:
         _extracts,
         _absent_tables,
         _balance,
+        _held,
         _dashboards,
         _verdict,
     )
@@ -410,6 +414,7 @@ def _stages(evidence: Evidence) -> Iterator[Finding]:
             yield from _slow(evidence, record, section)
         if not records and _is_due(evidence, stage):
             yield _make(evidence, section, "stage_missing", f"{stage} has not run", since=_end_before(evidence, stage))
+    yield from _bad_ends(evidence, evidence.of_stage(KPI_GATE), "F")
 
 
 def _bad_ends(evidence: Evidence, records: Sequence[Record], section: Section) -> Iterator[Finding]:
@@ -477,7 +482,7 @@ def _failed_models(record: Record) -> str:
 
 def _is_due(evidence: Evidence, stage: str) -> bool:
     """Tell whether a stage without a record should have one: those before it have long succeeded, or nothing runs."""
-    if evidence.running:
+    if evidence.running or (STAGES[stage] == "F" and hold_of(evidence.records)):
         return False
     begins = max(_end_before(evidence, stage), evidence.gate if STAGES[stage] >= "E" else evidence.starts)
     return evidence.now > begins + GRACE
@@ -630,11 +635,30 @@ def _of_remark(evidence: Evidence, kind: str, message: str) -> Iterator[Finding]
     )
 
 
+def _held(evidence: Evidence) -> Iterator[Finding]:
+    """What the KPI gate holds back, until a person lets it go on; dashboards are old then because they should be."""
+    record = hold_of(evidence.records)
+    if record is None:
+        return
+    moved = [str(row["kpi"]) for row in record.figures["kpis"] if row["held"]]
+    yield _make(
+        evidence,
+        "E",
+        "kpi_held",
+        "; ".join(finding.message for finding in record.findings),
+        tables=(TABLE,),
+        since=record.ended_at,
+        do_first=f"see whether it is right: ecomm explain {evidence.date} {moved[0]}; if it is not, mend it instead, "
+        "and do the date again",
+        command=record.next_step,
+    )
+
+
 # F, and the verdict
 
 
 def _dashboards(evidence: Evidence) -> Iterator[Finding]:
-    if evidence.reached is not None:
+    if evidence.reached is not None or hold_of(evidence.records):
         return
     stale = [e for e in evidence.extracts if e.refreshed_at is None or e.refreshed_at < _second(e.committed_at)]
     for extract in stale:

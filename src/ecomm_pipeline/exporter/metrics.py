@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, get_args
 
 from ecomm_pipeline.errors import FAILURE_CLASSES, Priority
-from ecomm_pipeline.layout import STAGES
+from ecomm_pipeline.layout import KPI_GATE, STAGES
 from ecomm_pipeline.ledger import FindingKind, Outcome
 from ecomm_pipeline.reconciler.sheet import HOPS
 from ecomm_pipeline.settings import Run
@@ -41,7 +41,7 @@ LAYERS: Final = {
 """The layer that a stage makes."""
 
 WORDS: Final[dict[str, tuple[str, ...]]] = {
-    "stage": STAGES,
+    "stage": (*STAGES, KPI_GATE),
     "layer": tuple(LAYERS.values()),
     "trigger": get_args(Run.model_fields["trigger"].annotation),
     "outcome": ("missing", *get_args(Outcome)),
@@ -60,7 +60,8 @@ def _words(label: str) -> str:
 
 
 LABELS: Final[dict[str, str]] = {
-    "date": "a business date, of the last `ECOMM_EXPORTER_DAYS` that have ended; of a failed backfill maybe `FROM..TO`",
+    "date": "a business date, of the last `ECOMM_EXPORTER_DAYS` that have ended; of a failed or held backfill maybe "
+    "`FROM..TO`",
     "stage": _words("stage"),
     "table": "a source table, or a table of Gold or the KPIs; empty where a stage has none",
     "layer": _words("layer"),
@@ -76,7 +77,9 @@ LABELS: Final[dict[str, str]] = {
     "target": "a Tableau data source or workbook",
     "state": _words("state"),
     "error": "the error's message, cut short; one series a failed stage, for annotations only",
-    "next_step": "what the error says to do",
+    "kpi": "a column of kpi.agg_sales_kpi that has a bound",
+    "reason": "what moved, with value, expectation and bound; one series a date that is held, for annotations only",
+    "next_step": "what the error says to do, or the command that lets a held date go on",
 }
 """What each label holds; all are bounded by the contract, the DAG and the number of dates."""
 
@@ -177,6 +180,18 @@ METRICS: Final[dict[str, Metric]] = {
             "backfilled since.",
             ("layer", "table"),
         ),
+        Metric(
+            "kpi_move_ratio",
+            "How far the KPI is from the median of the same weekdays, as a share of that; absent where there is none.",
+            ("date", "kpi"),
+        ),
+        Metric("kpi_bound_ratio", "How far it may be before Tableau waits for a person.", ("date", "kpi")),
+        Metric(
+            "kpi_held_timestamp_seconds",
+            "When the KPI gate held Tableau back; absent once it was refreshed.",
+            ("date",),
+        ),
+        Metric("kpi_held_info", "1; why, and the command that goes on.", ("date", "reason", "next_step")),
         Metric("backfill_dates", "Dates of the newest backfill, by how they are.", ("state",)),
         Metric(
             "backfill_failed_timestamp_seconds",

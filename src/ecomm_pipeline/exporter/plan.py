@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from ecomm_pipeline.dates import BusinessDate
 from ecomm_pipeline.errors import FAILURE_CLASSES
+from ecomm_pipeline.exporter import gate
 from ecomm_pipeline.exporter.metrics import LAYERS, METRICS, WORDS
-from ecomm_pipeline.layout import STAGES
+from ecomm_pipeline.layout import KPI_GATE, STAGES
 from ecomm_pipeline.usual import FEW, HISTORY_DAYS, usual
 
 if TYPE_CHECKING:
@@ -115,6 +116,9 @@ def samples(records: Iterable[Record], calendar: Calendar, tables: Sequence[str]
         _of_date(made, days, date, calendar, tables)
     _of_all(made, held, calendar)
     _of_backfills(made, held, days)
+    recent = calendar.now - timedelta(days=calendar.settings.days)
+    for name, value, labels in gate.held((day.records for day in days.values()), recent):
+        made.add(name, value, **labels)
     return made.samples
 
 
@@ -170,6 +174,9 @@ def _of_date(
     _times(made, days, day, calendar, tables)
     for stage in STAGES:
         _stage(made, day, stage, calendar, tables)
+    _failure(made, str(date), KPI_GATE, day.newest(KPI_GATE))
+    for name, value, labels in gate.moves(str(date), day.records):
+        made.add(name, value, **labels)
     _extracts(made, days, day, calendar, tables)
     _sheet(made, days, day)
     _quality(made, day)

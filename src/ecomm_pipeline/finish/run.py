@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from ecomm_pipeline.errors import EcommError
 from ecomm_pipeline.finish import plan
+from ecomm_pipeline.kpi_gate.plan import hold_of, regardless
 from ecomm_pipeline.logs import get_logger
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def _close(ledger: Ledger, run: RunRecord) -> RunRecord:
             run.closed.append(f"{record.step} {record.table}" if record.table else record.step)
             log.warning("finish.closed", stage=record.stage, part=record.part, error=corrected.error)
     if run.outcome != "succeeded":
-        _explain(run, records)
+        _explain(run, [_without_workflow(record, ledger) for record in records])
     before = ledger.run(run.dates.first, run.run_id)
     if before is None or not _same(before, run):
         ledger.write_run(run)
@@ -45,6 +46,16 @@ def _close(ledger: Ledger, run: RunRecord) -> RunRecord:
         "finish.recorded", status=run.status, outcome=run.outcome, seconds=run.seconds, failure_class=run.failure_class
     )
     return run
+
+
+def _without_workflow(record: Record, ledger: Ledger) -> Record:
+    """Have what is held back name a command that still works: the workflow that waited for a person is over."""
+    command = regardless(record.dates)
+    if hold_of([record]) is None or record.next_step == command:
+        return record
+    changed = record.model_copy(update={"next_step": command})
+    ledger.write(changed)
+    return changed
 
 
 def _explain(run: RunRecord, records: list[Record]) -> None:
@@ -58,6 +69,10 @@ def _explain(run: RunRecord, records: list[Record]) -> None:
     run.failure_class = plan.class_of_message(told.message if told else "")
     run.error = f"{told.step}: {told.message}" if told else "no stage and no node tells why"
     run.next_step = f"argo get {run.workflow}"
+    if held := hold_of(records):
+        run.error = f"{held.step}: {'; '.join(finding.message for finding in held.findings)}"
+        run.next_step = held.next_step
+        run.failure_class = "cancelled" if run.outcome == "cancelled" else "bad_data"
 
 
 def _same(before: RunRecord, now: RunRecord) -> bool:

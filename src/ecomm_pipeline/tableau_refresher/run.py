@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from ecomm_pipeline.settings import TableauRefresherSettings
     from ecomm_pipeline.stage import StageContext
 
-__all__ = ["Refresher", "find_targets", "last_commits", "refresh"]
+__all__ = ["Refresher", "find_targets", "last_commits", "refresh", "refuse_what_nobody_let_go_on"]
 
 _EXCERPT: Final = 500
 
@@ -49,7 +49,7 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
     site has no such thing, `CredentialsError`, `UnavailableError`, or `TimedOutError` when `settings.tableau.timeout`,
     which all targets share, has run out. Jobs go on when we are stopped: the same run finds them again.
     """
-    _refuse_what_nobody_let_go_on(context)
+    refuse_what_nobody_let_go_on(context)
     deadline = context.clock.monotonic() + settings.tableau.timeout
     targets = find_targets(settings)
     warehouse = Warehouse(
@@ -63,7 +63,7 @@ def refresh(context: StageContext, settings: TableauRefresherSettings) -> None:
         Refresher(context, settings.tableau, tableau, progress, deadline).run(targets, commits)
 
 
-def _refuse_what_nobody_let_go_on(context: StageContext) -> None:
+def refuse_what_nobody_let_go_on(context: StageContext) -> None:
     """Raise `BadDataError` when this run was held at the KPI gate until its time ran out: silence is no consent.
 
     Argo resumes it then, as a person does, and does not tell which it was.

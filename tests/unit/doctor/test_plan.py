@@ -471,6 +471,43 @@ def test_a_service_that_a_stage_failed_for_hides_the_stage_behind_it():
     assert diagnosis.cause.command == "ecomm rerun dbt 2026-01-02 --onwards"
 
 
+def judged(verdict, **fields):
+    rows = [{"kpi": kpi, "held": verdict == "held"} for kpi in ("net_revenue", "orders")]
+    finding = {"priority": "P2", "kind": "kpi_held", "message": "net_revenue of 2026-01-02 is 1"}
+    found = [finding] if verdict == "held" else []
+    command = "argo resume -n ecomm batch-1" if found else None
+    figures = {"verdict": verdict, "kpis": rows}
+    return record("kpi-gate", 265, figures=figures, findings=found, **fields).model_copy(update={"next_step": command})
+
+
+def test_a_date_that_is_held_names_the_kpi_and_the_command_that_goes_on_and_dashboards_may_be_old():
+    old = Extract("sales", STARTS, NOW)
+    diagnosis = told(records=until("tableau-refresher", judged("held")), extracts=[old])
+    assert (diagnosis.cause.kind, diagnosis.cause.section, diagnosis.priority) == ("kpi_held", "E", "P2")
+    assert diagnosis.cause.message == "net_revenue of 2026-01-02 is 1"
+    assert diagnosis.cause.command == "argo resume -n ecomm batch-1"
+    assert diagnosis.cause.do_first.startswith("see whether it is right: ecomm explain 2026-01-02 net_revenue")
+    assert not [*diagnosis.follows, *diagnosis.others]
+
+
+def test_a_date_is_held_no_more_once_tableau_was_refreshed_and_never_when_its_kpis_passed():
+    after = record("tableau-refresher", 300)
+    assert told(records=[*until("tableau-refresher", judged("held")), after]).cause is None
+    assert told(records=until("tableau-refresher", judged("passed"))).cause.kind == "stage_missing"
+
+
+def test_a_kpi_that_is_held_follows_from_what_is_wrong_before_it():
+    manifests = {**GOOD.manifests, "orders": manifest("orders", rows=0)}
+    diagnosis = told(records=until("tableau-refresher", judged("held")), manifests=manifests)
+    assert diagnosis.cause.section == "A"
+    assert [one.kind for one in diagnosis.follows if one.section > "D"] == ["kpi_held"]
+
+
+def test_a_gate_that_failed_is_told_as_a_stage_is():
+    failed = judged("passed", outcome="failed", error=UnavailableError("no warehouse", next_step="wait"))
+    assert told(records=until("tableau-refresher", failed)).cause.message == "kpi-gate failed: no warehouse"
+
+
 def test_json_tells_the_same(tmp_path):
     told_ = told(balance=balance(of_sales=sales("agg_sales_kpi"))).as_dict()
     assert (told_["ok"], told_["exit_code"], told_["priority"]) == (False, 65, "P2")

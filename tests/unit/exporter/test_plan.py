@@ -97,6 +97,46 @@ def test_a_night_that_went_well_is_told_whole():
     assert not {name for name in found if "failed" in name or "failure" in name or "forecast" in name}
 
 
+def judged(verdict, after=4.3, day=DAY, **fields):
+    rows = [
+        {"date": str(day), "kpi": "orders", "bound": "0.3", "move": "-0.5000", "held": verdict == "held"},
+        {"date": str(day), "kpi": "refunds", "bound": "2", "move": None, "held": False},
+    ]
+    finding = {"priority": "P2", "kind": "kpi_held", "message": "orders is 1"}
+    more = {"findings": [finding], "next_step": "argo resume -n ecomm batch-1"} if verdict == "held" else {}
+    figures = {"verdict": verdict, "kpis": rows}
+    return record("kpi-gate", after, day=day, minutes=1, figures=figures, **more, **fields)
+
+
+def test_how_far_kpis_moved_is_told_beside_their_bounds():
+    found = told([*night(), judged("passed")])
+    assert found["kpi_move_ratio"] == {(D, "orders"): -0.5}
+    assert found["kpi_bound_ratio"] == {(D, "orders"): 0.3, (D, "refunds"): 2}
+    assert "kpi_held_timestamp_seconds" not in found
+
+
+def test_a_date_is_held_until_tableau_is_refreshed_and_tells_why_and_what_goes_on():
+    before = [one for one in night() if one.stage != "tableau-refresher"]
+    found = told([*before, judged("held")])
+    assert found["kpi_held_timestamp_seconds"] == {(D,): (BEGAN + 4.3 * HOUR + timedelta(minutes=1)).timestamp()}
+    assert found["kpi_held_info"] == {(D, "orders is 1", "argo resume -n ecomm batch-1"): 1}
+    assert "kpi_held_info" not in told([*night(), judged("held")]), "Tableau was refreshed after it"
+
+
+def test_a_range_is_held_once_and_one_of_long_ago_is_forgotten():
+    week = DAY + timedelta(days=6)
+    dates = {(f"{DAY}..{week}",)}
+    held = judged("held", last=week, trigger="backfill")
+    assert set(told([held])["kpi_held_timestamp_seconds"]) == dates
+    later = calendar(BEGAN + timedelta(days=15))
+    assert "kpi_held_timestamp_seconds" not in told([held], later)
+
+
+def test_a_gate_that_failed_is_told_as_a_stage_is():
+    failed = record("kpi-gate", 4.3, outcome="failed", failure_class="unavailable", error="no warehouse")
+    assert (D, "kpi-gate", "cron", "unavailable", "P1") in told([*night(), failed])["stage_failed_timestamp_seconds"]
+
+
 def test_nothing_at_all_is_a_night_that_did_not_start():
     found = told([])
     assert found["stage_outcome"] == {(D, stage, "missing"): 1 for stage in STAGES}

@@ -84,6 +84,30 @@ def test_a_run_that_succeeded_is_on_record_under_its_date(run):
     assert run.record("extractor", "orders") == before
 
 
+def held(run):
+    finding = {"priority": "P2", "kind": "kpi_held", "message": "orders of 2026-01-02 is 1"}
+    more = {"figures": {"verdict": "held"}, "findings": [finding], "next_step": "argo resume -n ecomm batch-1"}
+    return run.began("kpi-gate", outcome="succeeded", **more)
+
+
+@pytest.mark.parametrize(
+    ("message", "name"),
+    [("Stopped with strategy 'Stop'", "cancelled"), ("held: orders of 2026-01-02 is 1", "bad_data")],
+)
+def test_a_run_that_ended_while_it_was_held_tells_why_and_a_command_that_needs_no_workflow(run, message, name):
+    held(run)
+    ended = run.finish("Failed", ("hold", message))
+    assert (ended.failure_class, ended.error) == (name, "kpi-gate: orders of 2026-01-02 is 1")
+    assert ended.next_step == run.record("kpi-gate").next_step == "ecomm rerun tableau 2026-01-02 --onwards"
+
+
+def test_a_held_run_that_was_let_go_on_keeps_its_record(run):
+    before = held(run)
+    run.began("tableau-refresher", outcome="succeeded", after=900)
+    run.finish("Succeeded")
+    assert run.record("kpi-gate") == before
+
+
 def test_a_run_is_no_record_of_a_stage(run):
     run.began("extractor", table="orders", outcome="succeeded")
     run.finish("Succeeded")
