@@ -9,27 +9,39 @@ from collections import defaultdict
 from dataclasses import dataclass
 from datetime import timedelta
 from math import ceil
-from statistics import median
+from statistics import linear_regression, median
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.backlog import needed
+from ecomm_pipeline.dates import DateRange
 from ecomm_pipeline.errors import ConfigurationError, UpstreamFailedError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from datetime import datetime
 
     from ecomm_pipeline.backlog import Mode, Need
-    from ecomm_pipeline.dates import BusinessDate, DateRange
+    from ecomm_pipeline.dates import BusinessDate
     from ecomm_pipeline.errors import EcommError
     from ecomm_pipeline.ledger import Record
 
-__all__ = ["Estimate", "as_dict", "command", "estimate", "in_the_way", "lines", "mode_of", "part_of", "unfinished"]
+__all__ = [
+    "Estimate",
+    "as_dict",
+    "command",
+    "ended",
+    "estimate",
+    "in_the_way",
+    "lines",
+    "mode_of",
+    "part_of",
+    "unfinished",
+]
 
 _NEVER: Final = " never ran"
 """How `backlog` ends the reason of a stage that has no record."""
 _SHOWN: Final = 40
-"""Dates that a plan names one by one; of more, those at its ends."""
+"""Lines of a plan; of more, those at its ends."""
 
 
 def mode_of(*, missing: bool, failed: bool, everything: bool) -> Mode:
@@ -43,27 +55,31 @@ def mode_of(*, missing: bool, failed: bool, everything: bool) -> Mode:
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """How long it takes: `a_date` for each date's extraction, `fixed` for what is done once; None: nobody knows."""
+    """How long it takes; `a_date` None: nobody knows.
+
+    `a_date` is each date's extraction; what is done for all dates at once takes `fixed`, and `each` for each of them.
+    """
 
     a_date: timedelta | None
-    fixed: timedelta | None
+    fixed: timedelta
     runs: int
+    each: timedelta = timedelta(0)
 
     def of(self, dates: int, parallelism: int) -> timedelta | None:
         """Give the time of so many dates, so many of them at once."""
-        if self.a_date is None or self.fixed is None:
+        if self.a_date is None:
             return None
-        return ceil(dates / parallelism) * self.a_date + self.fixed
+        return ceil(dates / parallelism) * self.a_date + self.fixed + dates * self.each
 
 
 def estimate(records: Iterable[Record]) -> Estimate:
     """Estimate from the ledger's records of stages that succeeded, of whatever dates.
 
-    The tables of a date are extracted at once, so the slowest counts. What is done once is taken at its median, however
-    many dates it was for: a large range takes longer.
+    The tables of a date are extracted at once, so the slowest counts. What is done once grows with its dates as it did
+    where the ledger has runs of several lengths, and else not at all: then a large range takes longer.
     """
     extractions: dict[tuple[str, str], float] = defaultdict(float)
-    others: dict[str, list[float]] = defaultdict(list)
+    others: dict[str, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
     for record in records:
         if record.outcome != "succeeded" or record.seconds is None:
             continue
@@ -71,12 +87,27 @@ def estimate(records: Iterable[Record]) -> Estimate:
             place = (record.run_id, str(record.first_date))
             extractions[place] = max(extractions[place], record.seconds)
         else:
-            others[record.step].append(record.seconds)
+            others[record.step][len(record.dates)].append(record.seconds)
     if not extractions or not others:
-        return Estimate(None, None, 0)
-    fixed = sum(median(seconds) for seconds in others.values())
-    runs = max(len(seconds) for seconds in others.values())
-    return Estimate(timedelta(seconds=median(extractions.values())), timedelta(seconds=fixed), runs)
+        return Estimate(None, timedelta(0), 0)
+    growths = [_growth(of_step) for of_step in others.values()]
+    runs = max(sum(map(len, of_step.values())) for of_step in others.values())
+    return Estimate(
+        timedelta(seconds=median(extractions.values())),
+        timedelta(seconds=sum(fixed for fixed, _ in growths)),
+        runs,
+        timedelta(seconds=sum(each for _, each in growths)),
+    )
+
+
+def _growth(of_step: Mapping[int, list[float]]) -> tuple[float, float]:
+    """Give the seconds that a step takes anyway, and for each date; by the seconds of its runs by number of dates."""
+    middle = {dates: median(seconds) for dates, seconds in of_step.items()}
+    if len(middle) > 1:
+        each, fixed = linear_regression(list(middle), list(middle.values()))
+        if each > 0:
+            return max(0.0, fixed), each
+    return median(seconds for all_of_length in of_step.values() for seconds in all_of_length), 0.0
 
 
 def in_the_way(records: Iterable[Record], now: datetime, *, limit: timedelta) -> Record | None:
@@ -97,11 +128,8 @@ def part_of(dates: Sequence[BusinessDate], expected: Estimate, parallelism: int,
 
     All of them where nobody knows how long it takes, or it is soon done.
     """
-    whole = expected.of(len(dates), parallelism)
-    if whole is None or whole <= free or expected.a_date is None or expected.fixed is None:
-        return len(dates)
-    rounds = int((free - expected.fixed) / expected.a_date) if expected.a_date else 0
-    return max(1, min(len(dates), rounds * parallelism))
+    fits = (count for count in range(len(dates), 0, -1) if (expected.of(count, parallelism) or free) <= free)
+    return next(fits, 1)
 
 
 def unfinished(before: Sequence[BusinessDate], after: Sequence[Need]) -> EcommError | None:
@@ -120,16 +148,44 @@ def lines(needs: Sequence[Need], mode: Mode, expected: Estimate, parallelism: in
     todo = [need for need in needs if need]
     if not todo:
         reason = "every stage has succeeded" if mode == "missing" else "no stage's newest try failed"
-        yield f"nothing to do: {reason} for all {len(needs)} dates"
+        of = "the date" if len(needs) == 1 else f"all {len(needs)} dates"
+        yield f"nothing to do: {reason} for {of}"
         return
-    shown = todo if len(todo) <= _SHOWN else [*todo[: _SHOWN // 2], *todo[-_SHOWN // 2 :]]
-    for number, need in enumerate(shown):
-        if len(shown) < len(todo) and number == _SHOWN // 2:
-            yield f"  … {len(todo) - len(shown)} more …"
-        yield f"  {need.date}: {_why(need)}"
+    told = list(_together(todo))
+    for number, text in enumerate(told):
+        if _SHOWN // 2 <= number < len(told) - _SHOWN // 2:
+            if number == _SHOWN // 2:
+                yield f"  … {len(told) - _SHOWN} more lines …"
+            continue
+        yield text
     time = expected.of(len(todo), parallelism)
-    about = f"about {span(time)}, by {expected.runs} runs of the ledger" if time else "the ledger cannot tell how long"
-    yield f"{len(todo)} of {len(needs)} dates, {parallelism} at once, {where}: {about}"
+    by = f"{expected.runs} run{'' if expected.runs == 1 else 's'} of the ledger"
+    about = f"about {span(time)}, by {by}" if time else "the ledger cannot tell how long"
+    yield f"{len(todo)} of {_dates(len(needs))}, {parallelism} at once, {where}: {about}"
+
+
+def _dates(count: int) -> str:
+    return f"{count} date{'' if count == 1 else 's'}"
+
+
+def _together(needs: Iterable[Need]) -> Iterator[str]:
+    """Write a line for dates that follow each other with the same reasons."""
+    first: Need | None = None
+    last: Need | None = None
+    for need in needs:
+        if first and last and need.date == last.date.plus(1) and need.reasons == first.reasons:
+            last = need
+            continue
+        if first and last:
+            yield _line(first, last)
+        first = last = need
+    if first and last:
+        yield _line(first, last)
+
+
+def _line(first: Need, last: Need) -> str:
+    dates = str(first.date) if first is last else f"{first.date}..{last.date}"
+    return f"  {dates}: {_why(first)}"
 
 
 def _why(need: Need) -> str:
@@ -152,6 +208,20 @@ def as_dict(needs: Sequence[Need], mode: Mode, expected: Estimate, parallelism: 
         "skipped": len(needs) - len(todo),
         "seconds": None if time is None else round(time.total_seconds(), 1),
     }
+
+
+def ended(dates: DateRange, yesterday: BusinessDate) -> tuple[DateRange, str]:
+    """Leave out the dates that have not ended, whose rows are not all there; and say so.
+
+    Raises `ConfigurationError` when none has.
+    """
+    if dates.last <= yesterday:
+        return dates, ""
+    if dates.first > yesterday:
+        message = f"{dates} {'has' if dates.first == dates.last else 'have'} not ended"
+        raise ConfigurationError(message, next_step=f"give dates up to {yesterday}")
+    left_out = DateRange(yesterday.plus(1), dates.last)
+    return DateRange(dates.first, yesterday), f"{left_out} not ended yet: left out"
 
 
 def command(dates: DateRange, mode: Mode) -> str:

@@ -43,7 +43,7 @@ class Here:
     environment: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Backfill:
     """A backfill of a range. `parallelism` is how many dates are extracted at once, `bounds` are of its KPI gate."""
 
@@ -58,12 +58,18 @@ class Backfill:
     clock: Clock
 
     def show(self, *, where: str, as_json: bool = False) -> list[BusinessDate]:
-        """Print the plan; gives the dates that are to be done."""
+        """Print the plan; gives the dates that are to be done.
+
+        Raises `ConfigurationError` when no date of the range has ended.
+        """
+        self.dates, left_out = plan.ended(self.dates, self._yesterday())
         needs, expected = self._plan(self.mode), self._estimate()
         if as_json:
             told = plan.as_dict(needs, self.mode, expected, self.parallelism)
             print(json.dumps(told, indent=1, ensure_ascii=False))
         else:
+            if left_out:
+                print(left_out)
             print("\n".join(plan.lines(needs, self.mode, expected, self.parallelism, where=where)), flush=True)
         return needed(needs)
 
@@ -80,7 +86,12 @@ class Backfill:
             part, left = left[:count], left[count:]
             span = DateRange(part[0], part[-1])
             choice = choose_backfill(
-                span, self.tables, self.bounds, mode=self.mode, again=plan.command(span, self.mode), parallelism=self.parallelism
+                span,
+                self.tables,
+                self.bounds,
+                mode=self.mode,
+                again=plan.command(span, self.mode),
+                parallelism=self.parallelism,
             )
             run_workflow(
                 choice,

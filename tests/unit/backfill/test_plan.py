@@ -9,6 +9,7 @@ import pytest
 from ecomm_pipeline.backfill.plan import (
     Estimate,
     as_dict,
+    ended,
     estimate,
     in_the_way,
     lines,
@@ -18,7 +19,7 @@ from ecomm_pipeline.backfill.plan import (
     unfinished,
 )
 from ecomm_pipeline.backlog import Need
-from ecomm_pipeline.dates import BusinessDate
+from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import ConfigurationError
 from ecomm_pipeline.ledger import Record
 
@@ -70,7 +71,7 @@ def test_an_empty_ledger_cannot_tell_and_the_plan_says_so():
     assert estimate([]).of(3, 2) is None
     assert list(lines([Need(DATES[0], ("asked for",))], "all", estimate([]), 2, where="here")) == [
         "  2026-01-01: asked for",
-        "1 of 1 dates, 2 at once, here: the ledger cannot tell how long",
+        "1 of 1 date, 2 at once, here: the ledger cannot tell how long",
     ]
 
 
@@ -86,17 +87,50 @@ def test_the_plan_tells_each_date_why_and_about_how_long():
     assert as_dict(needs, "missing", KNOWN, 2)["seconds"] == 720
 
 
-def test_a_long_plan_names_the_dates_at_its_ends():
-    needs = [Need(DATES[0].plus(day), ("asked for",)) for day in range(100)]
+def test_dates_that_follow_each_other_with_the_same_reasons_share_a_line():
+    never, failed = ("never ran",), ("dbt-runner failed (bad_data)",)
+    reasons = [never, never, never, failed, (), failed, never, never]
+    needs = [Need(date_, why) for date_, why in zip(DATES, reasons, strict=True)]
+    assert list(lines(needs, "missing", KNOWN, 2, where="here"))[:-1] == [
+        "  2026-01-01..2026-01-03: never ran",
+        "  2026-01-04: dbt-runner failed (bad_data)",
+        "  2026-01-06: dbt-runner failed (bad_data)",
+        "  2026-01-07..2026-01-08: never ran",
+    ]
+
+
+def test_a_long_plan_has_the_lines_at_its_ends():
+    needs = [Need(DATES[0].plus(day), (f"reason {day}",)) for day in range(100)]
     shown = list(lines(needs, "all", KNOWN, 2, where="here"))
     assert len(shown) == 42
-    assert shown[20] == "  … 60 more …"
-    assert shown[40] == f"  {DATES[0].plus(99)}: asked for"
+    assert shown[20] == "  … 60 more lines …"
+    assert shown[40] == f"  {DATES[0].plus(99)}: reason 99"
+
+
+def of_dates(stage, count, seconds):
+    return record(stage, seconds=seconds).model_copy(update={"last_date": date(2026, 1, count)})
+
+
+def test_what_is_done_once_grows_with_its_dates_where_the_ledger_has_ranges():
+    extract = record("extractor", table="orders", seconds=0)
+    found = estimate([extract, of_dates("dlt-trigger", 1, 110), of_dates("dlt-trigger", 11, 210)])
+    assert (found.fixed.total_seconds(), found.each.total_seconds()) == pytest.approx((100, 10))
+    assert found.of(30, 2).total_seconds() == pytest.approx(400)
+    faster = estimate([extract, of_dates("dlt-trigger", 1, 110), of_dates("dlt-trigger", 11, 90)])
+    assert faster.of(30, 2) == timedelta(seconds=100), "a longer range was never faster because of its length"
+
+
+def test_dates_that_have_not_ended_are_left_out_and_none_is_an_error():
+    whole = DateRange(DATES[0], DATES[5])
+    assert ended(whole, DATES[5]) == (whole, "")
+    assert ended(whole, DATES[3]) == (DateRange(DATES[0], DATES[3]), "2026-01-05..2026-01-06 not ended yet: left out")
+    with pytest.raises(ConfigurationError, match=r"2026-01-05\.\.2026-01-06 have not ended"):
+        ended(DateRange(DATES[4], DATES[5]), DATES[3])
 
 
 def test_without_a_date_to_do_it_says_why_there_is_none():
     assert list(lines([Need(DATES[0])], "missing", KNOWN, 2, where="here")) == [
-        "nothing to do: every stage has succeeded for all 1 dates"
+        "nothing to do: every stage has succeeded for the date"
     ]
 
 
@@ -124,7 +158,7 @@ def test_before_the_night_as_many_dates_are_done_as_fit_and_at_least_one(free, e
 
 
 def test_where_nobody_knows_how_long_it_takes_all_are_done():
-    assert part_of(DATES, Estimate(None, None, 0), 2, MINUTE) == 8
+    assert part_of(DATES, Estimate(None, timedelta(0), 0), 2, MINUTE) == 8
 
 
 def test_what_was_planned_has_to_be_done():
