@@ -10,16 +10,19 @@ from tests.support.cluster import PIPELINE
 
 DATE = "2019-06-14"
 """A Friday long before any other order."""
-SALES = """
+SALES = f"""
+INSERT INTO products (product_id, description, unit_price, created_at, updated_at)
+VALUES ('GATE', 'a gate', 10, '{DATE} 03:00Z', '{DATE} 03:00Z')
+ON CONFLICT DO NOTHING;
 INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at)
-SELECT 'GATE-' || day || '-' || n, NULL, 'completed', at, '{date} 03:00Z', '{date} 03:00Z'
-FROM (VALUES ('2019-05-24', 4), ('2019-05-31', 4), ('2019-06-07', 4), ('{date}', 1)) AS days (day, orders),
+SELECT 'GATE-' || day || '-' || n, NULL, 'completed', at, '{DATE} 03:00Z', '{DATE} 03:00Z'
+FROM (VALUES ('2019-05-24', 4), ('2019-05-31', 4), ('2019-06-07', 4), ('{DATE}', 1)) AS days (day, orders),
   generate_series(1, orders) AS n, LATERAL (SELECT (day || ' 02:00Z')::timestamptz AS at) AS moment
 ON CONFLICT DO NOTHING;
 INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at)
 SELECT order_id, 1, 'GATE', 1, 10, updated_at, updated_at FROM orders WHERE order_id LIKE 'GATE-%'
 ON CONFLICT DO NOTHING;
-""".format(date=DATE)
+"""
 """Four orders on each of three Fridays, and one on the next: all changed on that, so that one extract has them."""
 
 
