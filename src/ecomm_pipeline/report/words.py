@@ -1,14 +1,20 @@
-"""Numbers, durations and counts as people read them."""
+"""Numbers, durations, moments and names as people read them."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from decimal import Decimal
+    from zoneinfo import ZoneInfo
 
-__all__ = ["counted", "number", "short_number", "span"]
+    from ecomm_pipeline.ledger import Record
+    from ecomm_pipeline.report.page import Tone
 
+__all__ = ["OUTCOME_TONE", "counted", "moment_text", "number", "short_number", "span", "stage_name"]
+
+OUTCOME_TONE: Final[dict[str, Tone]] = {"succeeded": "good", "failed": "bad", "cancelled": "warn", "running": "busy"}
 _THIN: Final = "\u202f"
 
 
@@ -44,3 +50,13 @@ def span(seconds: float) -> str:
 def counted(many: int, one: str, several: str = "") -> str:
     """Write a number of things: 1 row, 2 rows."""
     return f"{number(many)} {one if many == 1 else several or f'{one}s'}"
+
+
+def moment_text(instant: datetime, tz: ZoneInfo) -> str:
+    """Write an instant in a zone."""
+    return f"{instant.astimezone(tz):%Y-%m-%d %H:%M}"
+
+
+def stage_name(record: Record) -> str:
+    """Name a record's stage, with its table."""
+    return f"{record.stage} {record.table}" if record.table else record.stage

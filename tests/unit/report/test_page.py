@@ -17,7 +17,7 @@ import pytest
 from ecomm_pipeline.dates import BusinessDate, DateRange
 from ecomm_pipeline.errors import ConfigurationError
 from ecomm_pipeline.ledger import Finding, Record
-from ecomm_pipeline.report import plan, run
+from ecomm_pipeline.report import balance, plan, run
 from ecomm_pipeline.report.page import Kpi
 
 TABLES = ("orders", "products", "customers", "order_items")
@@ -47,7 +47,7 @@ def sheet():
         for table in TABLES:
             for hop in ("source", "extracted", "bronze", "kept"):
                 yield {"table": table, "date": str(day), "hop": hop, "rows": 123456 + number, "money": "98765432.10"}
-        for hop, _ in plan.SALES:
+        for hop, _ in balance.SALES:
             yield {"table": "sales", "date": str(day), "hop": hop, "rows": 1000, "money": "1234567.89"}
     yield {
         "table": "orders",
