@@ -184,12 +184,13 @@ def finish(
     from ecomm_pipeline.finish.plan import end_of
     from ecomm_pipeline.finish.run import close_ledger
     from ecomm_pipeline.ledger import Ledger
+    from ecomm_pipeline.lineage.run import lineage_of
     from ecomm_pipeline.settings import Business, Run, load
     from ecomm_pipeline.settings import Store as StoreSettings
 
-    this_run, clock = load(Run), SystemClock()
+    this_run, business, clock = load(Run), load(Business), SystemClock()
     end = end_of(
-        _dates(date, load(Business)),
+        _dates(date, business),
         workflow=workflow,
         run_id=_run_id(this_run, clock),
         trigger=this_run.trigger,
@@ -198,7 +199,8 @@ def finish(
         failures=failures,
         now=clock.now(),
     )
-    close_ledger(end, Ledger(*_store(load(StoreSettings))))
+    store, layout = _store(load(StoreSettings))
+    close_ledger(end, Ledger(store, layout), lineage_of(None, _zone(business), store, os.environ))
 
 
 @app.command()

@@ -87,7 +87,7 @@ def ports(documents: list[dict[str, Any]], pod: dict[str, str]) -> set[Rule]:
 def test_a_step_reaches_dns_the_api_and_what_its_settings_name(name, step):
     expected = DNS | API | {("TCP", port) for service, port in PORTS[name].items() if service in NEEDS[step]}
     expected |= PROXY if name == "external-secret" else set()
-    expected |= LINEAGE if name == "registry" and NEEDS[step] > {"s3"} else set()
+    expected |= LINEAGE if name == "registry" and step not in {"dates", "gate"} else set()
     assert ports(render(name), labels(step)) == expected
 
 

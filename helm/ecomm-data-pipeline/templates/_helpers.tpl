@@ -31,10 +31,10 @@ reconciler: [postgres, s3, databricks]
 exporter: [s3]
 {{- end }}
 
-{{/* The steps that have something to tell of data: those that read or write more than the ledger. */}}
+{{/* The steps that have something to tell of data: those that read or write more than the ledger, and what ends them. */}}
 {{- define "ecomm.tellers" -}}
 {{- range $step, $services := include "ecomm.needs" . | fromYaml }}
-{{- if or (has "postgres" $services) (has "databricks" $services) }}
+{{- if or (has "postgres" $services) (has "databricks" $services) (eq $step "finish") }}
 - {{ $step }}
 {{- end }}
 {{- end }}

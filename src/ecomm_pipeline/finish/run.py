@@ -11,30 +11,38 @@ from ecomm_pipeline.logs import get_logger
 
 if TYPE_CHECKING:
     from ecomm_pipeline.ledger import Ledger, Record, RunRecord
+    from ecomm_pipeline.lineage.run import Lineage
 
 __all__ = ["close_ledger"]
 
 
-def close_ledger(run: RunRecord, ledger: Ledger) -> RunRecord:
+def close_ledger(run: RunRecord, ledger: Ledger, lineage: Lineage | None = None) -> RunRecord:
     """End the stages that a run left open, and record the run (`plan.end_of` makes it); gives what was recorded.
+
+    `lineage`, if there is one, is told the ends that a killed process could not tell.
 
     Safe to repeat: the same end again changes nothing, and another one (the workflow was retried) replaces the first.
     Raises what `Store` raises, with a note that the run itself has not failed of it.
     """
     try:
-        return _close(ledger, run)
+        return _close(ledger, run, lineage)
     except EcommError as error:
         error.add_note(f"the run itself ended before that, {run.status}: only its ledger is not closed")
         raise
+    finally:
+        if lineage:
+            lineage.close()
 
 
-def _close(ledger: Ledger, run: RunRecord) -> RunRecord:
+def _close(ledger: Ledger, run: RunRecord, lineage: Lineage | None) -> RunRecord:
     records = [record for record in ledger.of_range(run.dates) if record.run_id == run.run_id]
     log = get_logger().bind(run_id=run.run_id, workflow=run.workflow)
     for place, record in enumerate(records):
         if corrected := plan.ended(record, run.failures, run.ended_at):
             records[place] = corrected
             ledger.write(corrected)
+            if lineage and record.outcome == "running":
+                lineage.tell(corrected)
             run.closed.append(f"{record.step} {record.table}" if record.table else record.step)
             log.warning("finish.closed", stage=record.stage, part=record.part, error=corrected.error)
     if run.outcome != "succeeded":

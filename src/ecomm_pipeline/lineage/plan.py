@@ -57,10 +57,10 @@ _STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What every event tells: the jobs' namespace, where data sets are, and the zone of business dates."""
+    """What every event tells: the jobs' namespace, where data sets are if that is known, the zone of business dates."""
 
     namespace: str
-    places: Places
+    places: Places | None
     tz: ZoneInfo
 
 
@@ -76,8 +76,8 @@ def event(record: Record, where: Where, manifest: Manifest | None = None) -> Run
         eventTime=moment.isoformat(),
         run=Run(runId=str(run_id(record)), facets=dict(_run_facets(record, where))),
         job=Job(where.namespace, _job(record), {"jobType": job_type_job.JobTypeJobFacet("BATCH", "ECOMM", "TASK")}),
-        inputs=list(_inputs(record, where.places, manifest)),
-        outputs=list(_outputs(record, where.places, manifest)),
+        inputs=list(_inputs(record, where.places, manifest)) if where.places else [],
+        outputs=list(_outputs(record, where.places, manifest)) if where.places else [],
     )
 
 

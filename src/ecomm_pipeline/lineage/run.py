@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,7 +20,7 @@ from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.manifest import Manifest
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
     from zoneinfo import ZoneInfo
 
     from openlineage.client import OpenLineageClient
@@ -41,15 +42,19 @@ _EXCERPT: Final = 300
 
 
 def lineage_of(
-    settings: Any,  # noqa: ANN401 (each stage's own settings: a dataclass of groups)
+    settings: Any | None,  # noqa: ANN401 (each stage's own settings: a dataclass of groups)
     tz: ZoneInfo,
     store: Store,
     environment: Mapping[str, str],
 ) -> Lineage | None:
-    """Give what sends a stage's events; None when no backend is configured."""
+    """Give what sends a stage's events; None when no backend is configured.
+
+    Without the stage's settings, which say where its data sets are, events tell of the run alone.
+    """
     if not is_configured(environment):
         return None
-    return Lineage(Places.of(settings), tz, store, environment.get("OPENLINEAGE_NAMESPACE") or NAMESPACE)
+    places = None if settings is None else Places.of(settings)
+    return Lineage(places, tz, store, environment.get("OPENLINEAGE_NAMESPACE") or NAMESPACE)
 
 
 def is_configured(environment: Mapping[str, str]) -> bool:
@@ -65,9 +70,9 @@ def is_configured(environment: Mapping[str, str]) -> bool:
 
 
 class Lineage:
-    """Sends the events of one stage run: `tell` after each change of its record, `close` once at its end."""
+    """Sends the events of stage runs: `tell` when a record begins and when it ends, `close` once at the end of all."""
 
-    def __init__(self, places: Places, tz: ZoneInfo, store: Store, namespace: str) -> None:
+    def __init__(self, places: Places | None, tz: ZoneInfo, store: Store, namespace: str) -> None:
         self._places = places
         self._tz = tz
         self._store = store
@@ -84,6 +89,8 @@ class Lineage:
 
     def close(self) -> None:
         """Wait until all was sent, but not for long."""
+        if not self._thread.is_alive():
+            return
         self._records.put(None)
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
@@ -92,13 +99,20 @@ class Lineage:
     def _send_all(self) -> None:
         client = None
         while (record := self._records.get()) is not None:
-            try:
+            with self._warning():
                 client = client or _client()
                 client.emit(self._event(record))
-            except Exception as error:  # noqa: BLE001 (whatever a transport raises: lineage fails no stage)
-                self._warn(str(error) or type(error).__name__)
-        if client is not None:
-            client.close(PATIENCE)
+        with self._warning():
+            if client is not None:
+                client.close(PATIENCE)
+
+    @contextmanager
+    def _warning(self) -> Iterator[None]:
+        """Let nothing through: whatever a transport raises, lineage fails no stage."""
+        try:
+            yield
+        except Exception as error:  # noqa: BLE001
+            self._warn(str(error) or type(error).__name__)
 
     def _event(self, record: Record) -> RunEvent:
         from ecomm_pipeline.lineage.plan import Where, event

@@ -17,7 +17,10 @@ from tests.support.lineage import MANIFEST, WHERE
 from tests.support.virtual import BEGAN, DATES, RUN, Objects, VirtualClock
 
 from ecomm_pipeline.errors import BadDataError, UnavailableError
+from ecomm_pipeline.finish.plan import end_of
+from ecomm_pipeline.finish.run import close_ledger
 from ecomm_pipeline.layout import Layout
+from ecomm_pipeline.ledger import Ledger, Record
 from ecomm_pipeline.lineage import run as lineage
 from ecomm_pipeline.lineage.run import Lineage, is_configured
 from ecomm_pipeline.stage import run_stage
@@ -195,6 +198,26 @@ def test_the_second_try_of_a_start_that_was_taken_is_no_second_start(backend):
 def events_of_one_run(backend):
     do()
     return events(backend)
+
+
+def test_the_end_of_a_killed_process_is_told_by_the_exit_handler_of_its_run_and_told_once(backend):
+    objects, clock = Objects(), VirtualClock()
+    ledger, sender = Ledger(objects, Layout()), Lineage(None, WHERE.tz, objects, "prod")
+    began = Record(
+        stage="dlt-trigger", first_date=DATES.first.day, last_date=DATES.last.day, run_id=RUN, started_at=BEGAN
+    )
+    ledger.write(began)
+    start = Lineage(WHERE.places, WHERE.tz, objects, "prod")
+    start.tell(began)
+    start.close()
+    clock.sleep(3600)
+    end = {"workflow": "w", "run_id": RUN, "trigger": "cron", "status": "Failed", "seconds": 3600.0, "failures": ""}
+    for lineage_ in (sender, Lineage(None, WHERE.tz, objects, "prod")):
+        close_ledger(end_of(DATES, **end, now=clock.now()), ledger, lineage_)
+    first, last = events(backend)
+    assert (first["eventType"], last["eventType"]) == ("START", "FAIL")
+    assert first["run"]["runId"] == last["run"]["runId"]
+    assert "killed" in last["run"]["facets"]["errorMessage"]["message"]
 
 
 # --- a backend that is not there
