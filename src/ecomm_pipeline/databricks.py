@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from databricks.sdk import WorkspaceClient
-    from databricks.sdk.service.sql import StatementResponse, StatementStatus
+    from databricks.sdk.service.sql import GetWarehouseResponse, StatementResponse, StatementStatus
 
     from ecomm_pipeline.clock import Clock
     from ecomm_pipeline.settings import Databricks
@@ -40,7 +40,7 @@ __all__ = [
     "connect",
     "databricks_errors",
     "error_condition",
-    "warehouse_gone",
+    "look_at_warehouse",
 ]
 
 _EXCERPT: Final = 500
@@ -147,8 +147,26 @@ def connect(settings: Databricks, *, give_up: int = 60) -> WorkspaceClient:
         )
 
 
-def warehouse_gone(warehouse_id: str) -> ConfigurationError:
-    """Give the error for a SQL warehouse that does not exist: no data is wrong, and nothing gets on without one."""
+def look_at_warehouse(client: WorkspaceClient, warehouse_id: str) -> GetWarehouseResponse:
+    """Give what the workspace says of a SQL warehouse; it is not started.
+
+    Raises `ConfigurationError` when there is none (any more), and what `databricks_errors` raises.
+    """
+    from databricks.sdk.errors import NotFound
+    from databricks.sdk.service.sql import State
+
+    with databricks_errors(f"SQL warehouse {warehouse_id}"):
+        try:
+            found = client.warehouses.get(warehouse_id)
+        except NotFound as error:
+            raise _no_warehouse(warehouse_id) from error
+    if found.state in (State.DELETED, State.DELETING):
+        raise _no_warehouse(warehouse_id)
+    return found
+
+
+def _no_warehouse(warehouse_id: str) -> ConfigurationError:
+    """No data is wrong, and nothing gets on without one: somebody is to be called."""
     message = f"there is no SQL warehouse {warehouse_id}: it was deleted, or never was"
     return ConfigurationError(message, next_step="set ECOMM_DATABRICKS_WAREHOUSE_ID to one that exists")
 
@@ -242,7 +260,7 @@ class Warehouse:
                     disposition=api.Disposition.INLINE,
                 )
             except NotFound as error:
-                raise warehouse_gone(self._id) from error
+                raise _no_warehouse(self._id) from error
             try:
                 response = self._await(response, timeout)
             except BaseException:

@@ -139,8 +139,8 @@ def _postgres(settings: PostgresSettings, how: _How) -> str:
         connection.set_session(readonly=True)
         try:
             with connection.cursor() as cursor:
-                seconds = int(how.limit)
-                cursor.execute(session_settings(statement_timeout=seconds, lock_timeout=0, idle_timeout=seconds))
+                seconds, locked = int(how.limit), max(1, int(how.limit / 2))  # so that a lock is told as one
+                cursor.execute(session_settings(statement_timeout=seconds, lock_timeout=locked, idle_timeout=seconds))
                 for table in tables:
                     place = replace(place, table=table)
                     name = sql.Identifier(postgres.db_schema, table)
@@ -179,20 +179,13 @@ def _databricks(settings: PipelineSettings, how: _How) -> str:
 
 
 def _warehouse(settings: WarehouseSettings, how: _How) -> str:
-    from databricks.sdk.errors import NotFound
     from databricks.sdk.service.sql import State
 
-    from ecomm_pipeline.databricks import Warehouse, connect, databricks_errors, warehouse_gone
+    from ecomm_pipeline.databricks import Warehouse, connect, look_at_warehouse
 
     databricks = settings.databricks
     client = connect(databricks, give_up=how.patience.seconds)
-    with databricks_errors(f"SQL warehouse {databricks.warehouse_id}"):
-        try:
-            found = client.warehouses.get(databricks.warehouse_id)
-        except NotFound as error:
-            raise warehouse_gone(databricks.warehouse_id) from error
-    if found.state in (State.DELETED, State.DELETING):
-        raise warehouse_gone(databricks.warehouse_id)
+    found = look_at_warehouse(client, databricks.warehouse_id)
     state = f"the SQL warehouse {found.name} is {found.state.value if found.state else 'in an unknown state'}"
     if found.state is not State.RUNNING:
         return f"{state}; the first statement starts it"

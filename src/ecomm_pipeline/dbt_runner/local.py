@@ -14,10 +14,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Final, Self
 
-from ecomm_pipeline.databricks import connect, databricks_errors
+from ecomm_pipeline.databricks import connect, databricks_errors, look_at_warehouse
 from ecomm_pipeline.dbt_runner import plan
 from ecomm_pipeline.dbt_runner.project import digest
-from ecomm_pipeline.errors import ConfigurationError, MissingSourceError, TimedOutError
+from ecomm_pipeline.errors import ConfigurationError, TimedOutError
 from ecomm_pipeline.logs import get_logger
 from ecomm_pipeline.progress import Progress
 
@@ -72,10 +72,7 @@ class LocalDbt:
         client = connect(self._settings.databricks)
         deadline = clock.monotonic() + limit.warmup_timeout
         with databricks_errors(f"SQL warehouse {name}"), Progress("warehouse", clock) as progress:
-            while (state := client.warehouses.get(name).state) is not State.RUNNING:
-                if state in (State.DELETED, State.DELETING):
-                    message = f"the SQL warehouse {name} is deleted"
-                    raise MissingSourceError(message, next_step="set ECOMM_DATABRICKS_WAREHOUSE_ID to one that exists")
+            while (state := look_at_warehouse(client, name).state) is not State.RUNNING:
                 if clock.monotonic() > deadline:
                     message = (
                         f"the SQL warehouse {name} is still {state and state.value} after {limit.warmup_timeout} s"
