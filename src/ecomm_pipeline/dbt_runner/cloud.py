@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, Self
+from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from ecomm_pipeline.dbt_runner import cloud_plan, plan
 from ecomm_pipeline.dbt_runner.cloud_api import CloudApi
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from ecomm_pipeline.stage import StageContext
 
 __all__ = ["CloudDbt"]
+
+T = TypeVar("T")
 
 _SERVICE: Final = "dbt-cloud"
 _START_ATTEMPTS: Final = 5
@@ -86,10 +88,8 @@ class CloudDbt:
         except CancelledError:
             self._cancel()
             raise
-        record.remote |= {
-            "cloud_run_id": self._run.id,
-            "cloud_run_url": self._run.url,
-        }  # `run.py` writes it before it waits
+        # For people; `run` writes it down before it waits. We find the run by its cause.
+        record.remote |= {"cloud_run_id": self._run.id, "cloud_run_url": self._run.url}
         return bool(self._run.retries)
 
     def _begin(self) -> cloud_plan.CloudRun:
@@ -160,9 +160,10 @@ class CloudDbt:
         """Cancel the run that we wait for and see it end; what goes wrong is told, not raised."""
         deadline = self._clock.monotonic() + _STOPS_WITHIN
         try:
-            run = self._run or next(iter(reversed(cloud_plan.lineage(self._api.runs(), self._cause))), None)
-            if run is None or not run.active:
+            ours = [self._run] if self._run else cloud_plan.lineage(self._api.runs(), self._cause)
+            if not ours or not ours[-1].active:
                 return
+            run = ours[-1]
             self._context.record.remote["stopped_cloud_run_id"] = run.id
             self._api.cancel(run.id)
             self._context.checkpoint()
@@ -183,9 +184,7 @@ class CloudDbt:
         except EcommError as error:
             self._unread = error
         except (ValueError, KeyError, TypeError) as error:
-            self._unread = UnavailableError(
-                f"run {self._id} of dbt Cloud left artifacts that are no JSON of dbt's: {error}"
-            )
+            self._unread = UnavailableError(f"they are no JSON of dbt's: {type(error).__name__} {error}")
         get_logger().warning("dbt-cloud.artifacts_unread", run_id=self._id, reason=self._unread.message)
         return {}
 
@@ -213,17 +212,15 @@ class CloudDbt:
             return None
         name = f"run {run.id} of dbt Cloud"
         if run.phase == "cancelled":
-            message = f"{name} was cancelled there{f': {run.said}' if run.said else ''}"
-            return UpstreamFailedError(
-                message, next_step=f"see who cancelled it and why at {run.url}; then run it again"
-            )
+            next_step = f"see who cancelled it and why at {run.url}; then run it again"
+            return UpstreamFailedError(f"{name} was cancelled there", next_step=next_step)
         if run.phase == "error":
             step = next((step for step in run.steps if step.failed), None)
             how = f"{name} failed{f' in the step {step.name}' if step else ''}"
             log = [run.said, *(step.log.splitlines()[-_LAST_LINES:] if step else ())]
             return plan.failure(done if self._left_results else (), how=how, log=log, url=run.url)
         if self._unread:
-            message = f"{name} succeeded, but its artifacts could not be fetched: {self._unread.message}"
+            message = f"{name} succeeded, but its artifacts cannot be had: {self._unread.message}"
             return UnavailableError(message, next_step="run the same command again: it looks at the same run")
         if not done:
             next_step = f"it must run `dbt build` in an environment of the project; see {run.url}"
@@ -234,9 +231,9 @@ class CloudDbt:
     def _id(self) -> int:
         return self._run.id if self._run else 0
 
-    def _ask(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what it gives)
+    def _ask(self, call: Callable[[], T]) -> T:
         return patiently(self._clock, _SERVICE, call)
 
-    def _call(self, call: Callable[[], Any]) -> Any:  # noqa: ANN401 (what it gives)
+    def _call(self, call: Callable[[], T]) -> T:
         """Ask patiently, or but once where we were told to stop."""
         return call() if self._context.stop.reason else self._ask(call)

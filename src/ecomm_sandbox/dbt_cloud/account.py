@@ -7,8 +7,10 @@ https://docs.getdbt.com/docs/deploy/retry-jobs.
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 import time
+from copy import copy
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -102,12 +104,13 @@ class Account:
 
     def trigger(self, cause: str, steps: list[str] | None) -> Run:
         """Queue a run of the job, with its own commands or others."""
-        return self._queue(Run(self._next_id(), cause, list(steps or COMMANDS), _now(), steps_override=steps))
+        with self._lock:
+            return self._queue(Run(self._next_id(), cause, list(steps or COMMANDS), _now(), steps_override=steps))
 
     def retry(self, run_id: int) -> Run:
         """Queue a run that goes on at the step at which one failed. Raises for one that cannot be retried."""
         with self._lock:
-            failed = self.run(run_id)
+            failed = self._find(run_id)
             reason = self.not_retried(failed)
             step = failed.failed_step
             if reason or step is None:
@@ -146,23 +149,28 @@ class Account:
     def cancel(self, run_id: int) -> Run:
         """End a run that is active."""
         with self._lock:
-            run = self.run(run_id)
+            run = self._find(run_id)
             if run.active:
                 self._stops.setdefault(run.id, threading.Event()).set()
                 if run.status == QUEUED:
                     self._end(run, CANCELLED, None)
-        return run
+            return copy(run)
 
     def run(self, run_id: int) -> Run:
-        """Find a run."""
+        """Give a run as it is written down."""
+        with self._lock:
+            return copy(self._find(run_id))
+
+    def runs(self) -> list[Run]:
+        """Give all runs as they are written down, the oldest first."""
+        with self._lock:
+            return [copy(run) for run in self._runs.values()]
+
+    def _find(self, run_id: int) -> Run:
         found = self._runs.get(run_id)
         if found is None:
             raise CloudError(HTTPStatus.NOT_FOUND, "The requested resource was not found.")
         return found
-
-    def runs(self) -> list[Run]:
-        """Give all runs, the oldest first."""
-        return list(self._runs.values())
 
     def artifact(self, run: Run, name: str, step: int | None) -> bytes | None:
         """Give an artifact of a step, by default the last; None when it left none of that name."""
@@ -179,9 +187,9 @@ class Account:
 
     def _work(self) -> None:
         while True:
-            queued = [run for run in self.runs() if run.status == QUEUED]
-            if queued and not self.faults.peek("stuck"):
-                self._begin(queued[0])
+            first = next((run for run in list(self._runs.values()) if run.status == QUEUED), None)
+            if first and not self.faults.peek("stuck"):
+                self._begin(first)
             else:
                 time.sleep(_LOOK_EVERY)
 
@@ -219,20 +227,19 @@ class Account:
         return well
 
     def _queue(self, run: Run) -> Run:
-        with self._lock:
-            self._runs[run.id] = run
-            for old in list(self._runs)[:-_RUNS_KEPT]:
-                del self._runs[old]
-            self._write()
-        return run
+        self._runs[run.id] = run
+        for old in list(self._runs)[:-_RUNS_KEPT]:
+            del self._runs[old]
+            shutil.rmtree(self._folder / "runs" / str(old), ignore_errors=True)
+        self._write()
+        return copy(run)
 
     def _end(self, run: Run, status: int, said: str | None) -> None:
         run.status, run.finished_at, run.said = status, _now(), said
         self._write()
 
     def _next_id(self) -> int:
-        with self._lock:
-            return max(self._runs, default=_FIRST_RUN) + 1
+        return max(self._runs, default=_FIRST_RUN) + 1
 
     # -- what is kept
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import secrets
-import socket
 from datetime import UTC, datetime
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,11 +14,13 @@ from ecomm_sandbox.dbt_cloud import account as account_
 from ecomm_sandbox.dbt_cloud.account import Account, CloudError, Run, Step
 from ecomm_sandbox.dbt_cloud.commands import ARTIFACTS
 from ecomm_sandbox.dbt_cloud.ids import ACCOUNT_ID, ENVIRONMENT_ID, JOB_ID, PROJECT_ID
-from ecomm_sandbox.faults import CATALOGUE
+from ecomm_sandbox.serving import Handler
 from ecomm_sandbox.state import LOOPBACK
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+
+    from ecomm_sandbox.faults import FaultBox
 
 __all__ = ["make_server"]
 
@@ -221,69 +222,40 @@ def _list(data: Iterable[dict[str, Any]], options: dict[str, str], total: int) -
     return {**_status(HTTPStatus.OK), "data": page, "extra": {**extra, "pagination": pagination}}
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One connection of a client."""
 
-    protocol_version = "HTTP/1.1"
+    service = "dbt-cloud"
     server: _Server
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
-        """Write no log: clients tell what they see."""
+    @property
+    def faults(self) -> FaultBox:
+        """Those of the account."""
+        return self.server.account.faults
 
-    def _handle(self) -> None:
-        body, faults = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.server.account.faults
-        if self.path.startswith("/sandbox/"):
-            self._sandbox(body)
-        elif faults.take("drop"):
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-        elif faults.take("unavailable"):
-            self._reply(503, b"Service Unavailable", "text/html")
-        elif busy := faults.take("busy"):
+    def serve(self, body: bytes) -> None:
+        """Answer as the API does."""
+        if busy := self.faults.take("busy"):
             said = _status(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests.")
-            self._json(429, said, {"Retry-After": str(busy.options["retry_after"])})
-        else:
-            self._cloud(body)
-
-    def _cloud(self, body: bytes) -> None:
+            self.reply_json(429, said, {"Retry-After": str(busy.options["retry_after"])})
+            return
         try:
             self._require()
             answer = self.server.api.answer(self.command, self.path, body)
         except CloudError as error:
-            self._json(error.status, {**_status(error.status, error.message), "data": None})
+            self.reply_json(error.status, {**_status(error.status, error.message), "data": None})
             return
         if isinstance(answer, bytes):
-            self._reply(200, answer, "application/json")
+            self.reply(200, answer, "application/json")
         else:
-            self._json(200, answer)
+            self.reply_json(200, answer)
 
     def _require(self) -> None:
         """Raise unless the request carries the token."""
         scheme, _, given = self.headers.get("Authorization", "").partition(" ")
         known = scheme in ("Token", "Bearer") and secrets.compare_digest(given, self.server.token)
-        if not known or self.server.account.faults.take("credentials"):
+        if not known or self.faults.take("credentials"):
             raise CloudError(HTTPStatus.UNAUTHORIZED, "Invalid token.")
-
-    def _sandbox(self, body: bytes) -> None:
-        match self.command, self.path:
-            case "GET", "/sandbox/health":
-                self._json(200, {"status": "ok"})
-            case _, "/sandbox/faults":
-                self._json(*self.server.account.faults.answer(self.command, body, CATALOGUE["dbt-cloud"]))
-            case _:
-                self._json(404, {"error": f"there is no {self.path}"})
-
-    def _json(self, status: int, body: dict[str, Any], headers: dict[str, str] | None = None) -> None:
-        self._reply(status, json.dumps(body).encode(), "application/json", headers)
-
-    def _reply(self, status: int, body: bytes, kind: str, headers: dict[str, str] | None = None) -> None:
-        self.send_response(status)
-        for name, value in {"Content-Type": kind, "Content-Length": str(len(body)), **(headers or {})}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
 
 
 class _Server(ThreadingHTTPServer):

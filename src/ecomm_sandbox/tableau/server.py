@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import json
 import re
-import socket
 from contextlib import suppress
 from datetime import datetime
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qs, urlsplit
 from xml.etree import ElementTree as ET  # what is parsed comes from our own clients, on this machine
 
-from ecomm_sandbox.faults import CATALOGUE
+from ecomm_sandbox.serving import Handler
 from ecomm_sandbox.state import LOOPBACK
 from ecomm_sandbox.tableau import site as site_
 from ecomm_sandbox.tableau.extracts import stamp
@@ -25,6 +23,8 @@ from ecomm_sandbox.tableau.site import PUBLISHED, SITE_ID, Item, Job, Site, Tabl
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
+
+    from ecomm_sandbox.faults import FaultBox
 
 __all__ = ["make_server"]
 
@@ -220,62 +220,33 @@ def _comparable(text: str) -> str | datetime:
     return text
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One connection of a client."""
 
-    protocol_version = "HTTP/1.1"
+    service = "tableau"
     server: _Server
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
-        """Write no log: clients tell what they see."""
+    @property
+    def faults(self) -> FaultBox:
+        """Those of the site."""
+        return self.server.site.faults
 
-    def _handle(self) -> None:
-        body, faults = self.rfile.read(int(self.headers.get("Content-Length") or 0)), self.server.site.faults
-        if self.path.startswith("/sandbox/"):
-            self._sandbox(body)
-        elif faults.take("drop"):
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-        elif faults.take("unavailable"):
-            self._reply(503, b"The server is not available.", "text/plain")
-        else:
-            self._tableau(body)
+    def shown(self, what: str) -> dict[str, Any] | None:
+        """Show the extracts, too."""
+        return self.server.api.extracts() if what == "extracts" else super().shown(what)
 
-    def _tableau(self, body: bytes) -> None:
+    def serve(self, body: bytes) -> None:
+        """Answer as the REST API and the Metadata API do."""
         session, api = self.headers.get("X-Tableau-Auth", ""), self.server.api
         try:
             if urlsplit(self.path).path == "/api/metadata/graphql":
                 self.server.site.require(session)
-                self._json(200, api.metadata(body))
+                self.reply_json(200, api.metadata(body))
                 return
             status, content = api.answer(self.command, self.path, session, body)
         except TableauError as error:
             status, content = int(error.code[:3]), _error(error)
-        self._reply(status, b"" if content is None else _xml(content), "application/xml")
-
-    def _sandbox(self, body: bytes) -> None:
-        match self.command, self.path:
-            case "GET", "/sandbox/health":
-                self._json(200, {"status": "ok"})
-            case "GET", "/sandbox/extracts":
-                self._json(200, self.server.api.extracts())
-            case _, "/sandbox/faults":
-                self._json(*self.server.site.faults.answer(self.command, body, CATALOGUE["tableau"]))
-            case _:
-                self._json(404, {"error": f"there is no {self.path}"})
-
-    def _json(self, status: int, body: dict[str, Any]) -> None:
-        self._reply(status, json.dumps(body).encode(), "application/json")
-
-    def _reply(self, status: int, body: bytes, kind: str) -> None:
-        self.send_response(status)
-        if status != HTTPStatus.NO_CONTENT:
-            self.send_header("Content-Type", f"{kind};charset=UTF-8")
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
+        self.reply(status, b"" if content is None else _xml(content), "application/xml;charset=UTF-8")
 
 
 class _Server(ThreadingHTTPServer):

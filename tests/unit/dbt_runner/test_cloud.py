@@ -58,6 +58,7 @@ class Commands:
         self.calls = []
         self.hold = threading.Event()
         self.hold.set()
+        self.after = lambda _folder: None
 
     def __call__(self, command, folder, *, resume, stop):
         self.calls.append((command, resume.name if resume else None))
@@ -79,6 +80,7 @@ class Commands:
             (folder / "run_results.json").write_text(json.dumps(results))
             (folder / "manifest.json").write_text(json.dumps(MANIFEST))
         (folder / "dbt.log").write_text("all that dbt wrote")
+        self.after(folder)
         return not {"error", "fail"} & set(statuses.values()), "what dbt printed"
 
 
@@ -319,6 +321,21 @@ def test_a_service_that_stays_busy_is_given_up(stage):
 def test_a_service_that_fails_for_a_while_is_waited_for(stage, kind):
     stage.fault(kind, times=3)
     assert stage.run().outcome == "succeeded"
+
+
+def test_what_is_built_while_nobody_answers_is_taken_by_the_next_try(stage):
+    stage.commands.after = lambda _folder: stage.fault("drop")
+    with pytest.raises(UnavailableError):
+        stage.run()
+    stage.account.faults.clear()
+    assert stage.run().outcome == "succeeded"
+    assert len(stage.account.runs()) == 1
+
+
+def test_artifacts_that_cannot_be_read_are_no_success(stage):
+    stage.commands.after = lambda folder: (folder / "run_results.json").write_text("<html>")
+    with pytest.raises(UnavailableError, match="succeeded, but its artifacts cannot be had: they are no JSON"):
+        stage.run()
 
 
 def test_a_run_whose_answer_was_lost_is_not_started_twice(stage):
