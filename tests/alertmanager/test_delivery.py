@@ -118,6 +118,35 @@ def test_a_p1_silences_its_consequences_of_the_same_date_only(alertmanager: Aler
     assert any("EcommNightlyLate" in text for text in summaries), "a ticket keeps nobody from being paged"
 
 
+FOLLOWS = {
+    "EcommNightlyNotStarted": {"EcommNightlyAtRisk", "EcommNightlyLate", "EcommDashboardStale"},
+    "EcommNightlyFailed": {"EcommExtractMissing", "EcommNightlyAtRisk", "EcommNightlyLate", "EcommDashboardStale"},
+    "EcommExtractMissing": {"EcommNightlyAtRisk", "EcommNightlyLate", "EcommDashboardStale"},
+    "EcommGoldMissing": {"EcommKpiMissing", "EcommNotReconciled", "EcommNightlyLate", "EcommDashboardStale"},
+    "EcommDbtFailed": {"EcommNightlyAtRisk", "EcommNightlyLate", "EcommKpiMissing", "EcommDashboardStale"},
+    "EcommTableauFailed": {"EcommNightlyAtRisk", "EcommNightlyLate", "EcommDashboardStale"},
+    "EcommNightlyLate": {"EcommNightlyAtRisk", "EcommDashboardStale"},
+    "EcommDashboardEmpty": {"EcommKpiMissing", "EcommNotReconciled"},
+}
+"""What each P1 brings about on its date."""
+PRIORITIES = {"EcommNightlyAtRisk": "P2", "EcommKpiMissing": "P2", "EcommNotReconciled": "P2"}
+
+
+def test_each_p1_tells_of_itself_and_none_of_its_consequences(alertmanager: Alertmanager, sinks: Sinks) -> None:
+    dates = {cause: f"2026-01-{day:02}" for day, cause in enumerate(FOLLOWS, 1)}
+    for cause, date in dates.items():
+        alertmanager.fire(cause, "P1", date=date)
+    eventually(lambda: len(sinks.told("pagerduty")) == len(FOLLOWS))
+    for cause, date in dates.items():
+        for alert in FOLLOWS[cause]:
+            alertmanager.fire(alert, PRIORITIES.get(alert, "P1"), date=date)
+    alertmanager.fire("EcommSchemaDrift", "P3", date=dates["EcommNightlyFailed"])
+    eventually(lambda: sinks.everything()["tickets"])
+    assert [one["fields"]["priority"] for one in sinks.everything()["tickets"]] == [{"name": "Low"}]
+    assert len(sinks.told("pagerduty")) == len(FOLLOWS)
+    assert alertmanager.inhibited() == set().union(*FOLLOWS.values())
+
+
 def test_what_could_not_be_delivered_is_delivered_later(alertmanager: Alertmanager, sinks: Sinks) -> None:
     send("PUT", f"{sinks.url}/sandbox/faults", {"kind": "unavailable", "times": 3})
     alertmanager.fire("EcommGoldMissing", "P1", date=DATE, table="sales_analytics")

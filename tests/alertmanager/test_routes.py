@@ -75,3 +75,14 @@ def test_what_is_read_by_a_message_is_in_every_alert() -> None:
     read = set(re.findall(r"\.Annotations\.(\w+)", (CONFIG.parent / "ecomm.tmpl").read_text()))
     assert read == {"summary", "description", "command", "runbook_url"}
     assert all(read <= set(rule["annotations"]) for rule in RULES)
+
+
+P1_ALONE = {"EcommExporterDown", "EcommAlertDeliveryFailing", "EcommDashboardStale"}
+"""P1s that nothing follows from: what fires while nobody watches is old, and behind the dashboards there is nothing."""
+
+
+def test_each_p1_silences_what_follows_from_it_or_is_known_to_have_no_consequences() -> None:
+    named = [re.findall(r"Ecomm\w+", " ".join(rule["source_matchers"])) for rule in CONFIGURATION["inhibit_rules"]]
+    sources = {name for names in named for name in names}
+    p1 = {rule["alert"] for rule in RULES if rule.get("labels", {}).get("priority") == "P1"}
+    assert p1 - sources == P1_ALONE
