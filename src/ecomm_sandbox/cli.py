@@ -202,7 +202,7 @@ def messages(
         typer.echo(json.dumps(found, indent=1))
         return
     for one in found["messages"]:
-        typer.echo(f"{one['at']}  {one['service']:<10}{one['what']:<12}{one['to']}")
+        typer.echo(f"{one['at']}  {one['service']:<12}{one['what']:<12}{one['to']}")
         typer.echo("".join(f"    {line}\n" for line in one["text"].splitlines()), nl=False)
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, timedelta
+from typing import get_type_hints
 
 import pytest
 from openlineage.client.serde import Serde
 from tests.support.lineage import MANIFEST, WHERE, problems_of
 
+from ecomm_pipeline import settings
 from ecomm_pipeline.ledger import Record
-from ecomm_pipeline.lineage.plan import event, parent_id
+from ecomm_pipeline.lineage.places import Places
+from ecomm_pipeline.lineage.plan import Where, event, parent_id
 
 RUN = "20260102T180000Z-1f3a"
 BEGAN = datetime(2026, 1, 2, 18, 0, 5, tzinfo=UTC)
@@ -191,7 +194,28 @@ def test_an_end_without_success_tells_why(outcome, state):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("stage", ["dlt-trigger", "dbt-runner", "tableau-refresher", "reconciler", "kpi-gate"])
+FIGURES = {
+    "extractor": {},
+    "dlt-trigger": {"tables": {"bronze.orders": 12}},
+    "dbt-runner": {"sources": {"gold.agg_daily_sales": {"rows": 365}}},
+    "tableau-refresher": {"targets": {"sales": {"tables": ["agg_sales_kpi"]}}},
+    "reconciler": {"tables": ["bronze.orders"]},
+    "kpi-gate": {},
+}
+
+
+@pytest.mark.parametrize("stage", FIGURES)
+def test_a_stage_s_own_settings_name_all_its_data_sets(stage):
+    kind = getattr(settings, "".join(part.capitalize() for part in stage.split("-")) + "Settings")
+    groups = {group: WHERE.places.groups.get(group) for group in get_type_hints(kind).values()}
+    made = event(
+        record(stage, table="orders" if stage == "extractor" else None, figures=FIGURES[stage]),
+        Where("prod", Places(groups), WHERE.tz),
+    )
+    assert made.inputs
+
+
+@pytest.mark.parametrize("stage", [stage for stage in FIGURES if stage != "extractor"])
 @pytest.mark.parametrize("outcome", ["running", "failed"])
 def test_a_stage_that_has_recorded_nothing_yet_has_an_event_too(stage, outcome):
     told(stage, outcome, **({"error": "x"} if outcome == "failed" else {}))
