@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tests.support.alerting import free_port
 from tests.support.nights import Nights
 
 from ecomm_pipeline.dates import BusinessDate
+from ecomm_pipeline.settings import DEFAULT_TABLES
 from ecomm_pipeline.settings import Store as StoreSettings
 from ecomm_pipeline.store import Store
 from ecomm_sandbox.sandbox import Sandbox
@@ -37,7 +39,8 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def queries():
     for panel in DASHBOARD["panels"]:
         for target in panel.get("targets", []):
-            yield pytest.param(target["expr"].replace("$table", ".*"), id=f"{panel['title']} {target['refId']}")
+            labels = re.findall(r"\{\{(\w+)\}\}", target.get("legendFormat", ""))
+            yield pytest.param(target["expr"].replace("$table", ".*"), labels, id=f"{panel['title']} {target['refId']}")
 
 
 def get(url, patience=0.0):
@@ -133,9 +136,16 @@ def ask(url, expression):
     return answer["data"]["result"]
 
 
-@pytest.mark.parametrize("expression", list(queries()))
-def test_what_the_dashboard_asks_has_an_answer(prometheus, expression):
-    assert ask(prometheus, expression)
+@pytest.mark.parametrize(("expression", "labels"), list(queries()))
+def test_what_the_dashboard_asks_has_an_answer_with_the_labels_of_its_legend(prometheus, expression, labels):
+    rows = ask(prometheus, expression)
+    assert any(set(labels) <= row["metric"].keys() for row in rows)
+
+
+def test_the_dashboard_s_variables_have_values(prometheus):
+    asked = [one["query"]["query"] for one in DASHBOARD["templating"]["list"] if isinstance(one["query"], dict)]
+    for metric, label in re.findall(r"label_values\((\w+), (\w+)\)", " ".join(asked)):
+        assert {row["metric"][label] for row in ask(prometheus, metric)} == set(DEFAULT_TABLES)
 
 
 def names(prometheus):
@@ -187,4 +197,5 @@ def test_the_dashboard_s_panels_have_ids_of_their_own_and_do_not_overlap():
     cells = [(x, y) for p in places for x in range(p["x"], p["x"] + p["w"]) for y in range(p["y"], p["y"] + p["h"])]
     assert len(cells) == len(set(cells))
     assert all(p["x"] + p["w"] <= 24 for p in places)
+    assert all(panel["targets"] for panel in DASHBOARD["panels"] if panel["type"] != "row"), "a panel that asks nothing"
     assert all(panel["description"] for panel in DASHBOARD["panels"] if panel["type"] != "row")
