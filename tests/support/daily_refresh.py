@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -64,7 +65,7 @@ class Stage:
     """The command, the ledger and the artifacts of one run id; `settings` go before those of the sandbox."""
 
     def __init__(self, sandbox, number: int, **settings: str) -> None:
-        self.run_id = f"20260110T00000{number}Z-dbt"
+        self.run_id = f"20260110T00000{number}Z-{secrets.token_hex(4)}"  # a sandbox that stays up remembers the others
         self._sandbox = sandbox
         self._prefix = sandbox.env.get("ECOMM_STORE_PREFIX", "").strip("/")
         self._env = {
