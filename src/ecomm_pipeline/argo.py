@@ -38,8 +38,8 @@ _EXCERPT: Final = 500
 _POLL: Final = 5.0
 _ENDED: Final = frozenset({"Succeeded", "Failed", "Error"})
 _STOPPED: Final = "Stopped with strategy"
-_SHOWN: Final = frozenset({"Pod"})
-"""Types of nodes that are told of: the steps, and none of the DAGs around them."""
+_SHOWN: Final = frozenset({"Pod", "Suspend"})
+"""Types of nodes that are told of: the steps and what waits for a person, and none of the DAGs around them."""
 
 
 @dataclass(frozen=True, slots=True)

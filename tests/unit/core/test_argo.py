@@ -141,6 +141,17 @@ def test_it_is_followed_to_its_end_and_each_step_is_told_of_once(cluster, argo):
     assert [line.split()[-2:] for line in said] == [["running", "0/1"], ["failed", "1/1"], ["succeeded", "1/1"]]
 
 
+def test_what_waits_for_a_person_is_told_with_its_reason(cluster, argo):
+    hold = {**node("hold", "Running", "held: orders is 1; argo resume -n ecomm batch-1"), "type": "Suspend"}
+    cluster.statuses = [
+        {"phase": "Running", "progress": "1/1", "nodes": {"0": hold}},
+        {"phase": "Succeeded", "progress": "1/1", "nodes": {"0": hold | {"phase": "Succeeded"}}},
+    ]
+    said = []
+    argo.follow("dlt-update-abcde", said.append)
+    assert " ".join(said[0].split()) == "hold held: orders is 1; argo resume -n ecomm batch-1 running 1/1"
+
+
 @pytest.mark.parametrize(
     ("status", "kind"),
     [
