@@ -37,6 +37,10 @@ class Handler(BaseHTTPRequestHandler):
         """Give what `GET /sandbox/{what}` shows; None for what is not known."""
         return {"status": "ok"} if what == "health" else None
 
+    def forget(self, what: str) -> dict[str, Any] | None:  # noqa: ARG002 (most hold nothing)
+        """Do what `DELETE /sandbox/{what}` asks for, and give what is left; None for what is not known."""
+        return None
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
         """Write no log: clients tell what they see."""
 
@@ -54,13 +58,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def _sandbox(self, body: bytes) -> None:
         what = self.path.removeprefix("/sandbox/")
-        shown = self.shown(what) if self.command == "GET" else None
         if what == "faults":
             self.reply_json(*self.faults.answer(self.command, body, CATALOGUE[self.service]))
-        elif shown is None:
+            return
+        answers = {"GET": self.shown, "DELETE": self.forget}
+        told = answers[self.command](what) if self.command in answers else None
+        if told is None:
             self.reply_json(HTTPStatus.NOT_FOUND, {"error": f"there is no {self.path}"})
         else:
-            self.reply_json(HTTPStatus.OK, shown)
+            self.reply_json(HTTPStatus.OK, told)
 
     def reply_json(self, status: int, body: dict[str, Any], headers: Mapping[str, str] | None = None) -> None:
         """Answer with JSON."""

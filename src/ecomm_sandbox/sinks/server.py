@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import socket
 import time
 from dataclasses import asdict
 from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import ThreadingHTTPServer
 from typing import Any
 
-from ecomm_sandbox.faults import CATALOGUE, FaultBox
+from ecomm_sandbox.faults import FaultBox
+from ecomm_sandbox.serving import Handler
 from ecomm_sandbox.sinks import openlineage
 from ecomm_sandbox.sinks.inbox import Answer, Inbox, RefusedError, Secrets
 from ecomm_sandbox.sinks.jira import Jira
@@ -55,68 +54,50 @@ class Sinks:
         self.openlineage.clear()
 
 
-class _Handler(BaseHTTPRequestHandler):
+class _Handler(Handler):
     """One connection of a client."""
 
-    protocol_version = "HTTP/1.1"
+    service = "sinks"
     server: _Server
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002, ANN401 (the base class' signature)
-        """Write no log: what arrived is listed."""
+    @property
+    def faults(self) -> FaultBox:
+        """Those of all sinks."""
+        return self.server.sinks.faults
 
-    def _handle(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        sinks, path = self.server.sinks, self.path.partition("?")[0]
-        if path.startswith("/sandbox/"):
-            self._sandbox(path, body)
-            return
-        if slow := sinks.faults.take("delay"):
+    def shown(self, what: str) -> dict[str, Any] | None:
+        """Show what arrived, too."""
+        return self.server.sinks.shown() if what == "messages" else super().shown(what)
+
+    def forget(self, what: str) -> dict[str, Any] | None:
+        """Forget what arrived."""
+        if what != "messages":
+            return None
+        self.server.sinks.clear()
+        return self.server.sinks.shown()
+
+    def serve(self, body: bytes) -> None:
+        """Answer as the service does that the path is of."""
+        if slow := self.faults.take("delay"):
             time.sleep(slow.options["delay"])
-        if sinks.faults.take("drop"):
-            self.close_connection = True
-            self.connection.shutdown(socket.SHUT_RDWR)
-        elif sinks.faults.take("unavailable"):
-            self._reply(Answer(503, "service unavailable"))
-        elif sinks.faults.take("busy"):
-            self._reply(Answer(429, "rate_limited"), {"Retry-After": "1"})
-        elif sinks.faults.take("credentials"):
-            self._reply(Answer(403, "invalid_token"))
+        if self.faults.take("busy"):
+            self._answer(Answer(429, "rate_limited"), {"Retry-After": "1"})
+        elif self.faults.take("credentials"):
+            self._answer(Answer(403, "invalid_token"))
         else:
+            path, authorization = self.path.partition("?")[0], self.headers.get("Authorization", "")
             try:
-                self._reply(sinks.answer(self.command, path, self.headers.get("Authorization", ""), body))
+                self._answer(self.server.sinks.answer(self.command, path, authorization, body))
             except RefusedError as refusal:
-                self._reply(refusal.answer)
+                self._answer(refusal.answer)
 
-    def _sandbox(self, path: str, body: bytes) -> None:
-        sinks = self.server.sinks
-        match self.command, path:
-            case "GET", "/sandbox/health":
-                self._reply(Answer(200, {"status": "ok"}))
-            case "GET", "/sandbox/messages":
-                self._reply(Answer(200, sinks.shown()))
-            case "DELETE", "/sandbox/messages":
-                sinks.clear()
-                self._reply(Answer(200, sinks.shown()))
-            case _, "/sandbox/faults":
-                self._reply(Answer(*sinks.faults.answer(self.command, body, CATALOGUE["sinks"])))
-            case _:
-                self._reply(Answer(404, {"error": f"there is no {path}"}))
-
-    def _reply(self, answer: Answer, headers: dict[str, str] | None = None) -> None:
-        text = isinstance(answer.content, str)
-        body = str(answer.content).encode() if text else json.dumps(answer.content).encode()
-        self.send_response(answer.status)
-        for name, value in (headers or {}).items():
-            self.send_header(name, value)
-        if answer.status == HTTPStatus.NO_CONTENT:
-            body = b""
+    def _answer(self, answer: Answer, headers: dict[str, str] | None = None) -> None:
+        if isinstance(answer.content, str):
+            self.reply(answer.status, answer.content.encode(), "text/html; charset=utf-8", headers)
+        elif answer.status == HTTPStatus.NO_CONTENT:
+            self.reply(answer.status, b"", "", headers)
         else:
-            self.send_header("Content-Type", "text/html; charset=utf-8" if text else "application/json; charset=utf-8")
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    do_GET = do_POST = do_PUT = do_DELETE = _handle  # noqa: N815 (the base class' names)
+            self.reply_json(answer.status, answer.content, headers)
 
 
 class _Server(ThreadingHTTPServer):
