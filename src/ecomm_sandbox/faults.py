@@ -61,6 +61,7 @@ CATALOGUE: Final[dict[str, dict[str, Kind]]] = {
         **_NETWORK,
         "unavailable": Kind("requests get HTTP 503 SlowDown", by="proxy"),
         "forbidden": Kind("requests get HTTP 403 AccessDenied", by="proxy"),
+        "full": Kind("what is written gets HTTP 403 QuotaExceeded; the rest is answered", by="proxy"),
     },
     "databricks": {},
     "tableau": {

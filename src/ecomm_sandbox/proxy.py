@@ -31,9 +31,11 @@ __all__ = ["Proxy", "main"]
 _CHUNK: Final = 1 << 20
 _HEAD: Final = 1 << 16
 _METHODS: Final = (b"GET ", b"PUT ", b"POST ", b"HEAD ", b"DELETE ")
+_WRITES: Final = (b"PUT ", b"POST ")
 _HTTP_FAULTS: Final = {
     "unavailable": ("503 Service Unavailable", "SlowDown", "Please reduce your request rate."),
     "forbidden": ("403 Forbidden", "AccessDenied", "Access Denied."),
+    "full": ("403 Forbidden", "QuotaExceeded", "The bucket's quota is exceeded."),
 }
 
 
@@ -196,7 +198,8 @@ class _Link:
         head = self._client.recv(_HEAD, socket.MSG_PEEK)
         if not head.startswith(_METHODS):
             return False
-        fault = self._proxy.faults.take(*_HTTP_FAULTS)
+        writes = head.startswith(_WRITES)
+        fault = self._proxy.faults.take(*(kind for kind in _HTTP_FAULTS if writes or kind != "full"))
         if fault is None:
             return False
         status, code, message = _HTTP_FAULTS[fault.kind]

@@ -404,7 +404,8 @@ def _stages(evidence: Evidence) -> Iterator[Finding]:
     if not evidence.records:
         if "s3" not in evidence.down and evidence.now > evidence.starts + GRACE:
             text = f"the run of {evidence.date} did not begin: the ledger has no record of it"
-            cron = "see whether the CronWorkflow is suspended: argo cron get batch-ecomm-pipeline"
+            cron = "see whether the CronWorkflow is suspended (argo cron get batch-ecomm-pipeline), and whether the "
+            cron += "bucket takes what is written (ecomm check s3 --write)"
             yield _make(evidence, "A", "nightly_not_started", text, do_first=cron)
         return
     for stage, section in STAGES.items():
@@ -514,7 +515,10 @@ def _extracts(evidence: Evidence) -> Iterator[Finding]:
             yield _make(evidence, "A", "extract_damaged", text, tables=(table,), since=manifest.snapshot_at)
         yield from _size(evidence, table, manifest)
         for text in differences(table, {column.name: column.type for column in manifest.columns}):
-            more = {"since": manifest.snapshot_at, "command": f"ecomm diff {evidence.date.plus(-1)} {evidence.date}"}
+            meant = (
+                f"see what changed: ecomm diff {evidence.date.plus(-1)} {evidence.date}; take it back in the source, "
+            )
+            more = {"since": manifest.snapshot_at, "do_first": f"{meant}or into the contract if it is meant"}
             yield _make(evidence, "A", "schema_drift", text, tables=(table,), **more)
 
 

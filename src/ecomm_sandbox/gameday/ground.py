@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from ecomm_sandbox.gameday.scenarios.model import WHOLE
 from ecomm_sandbox.gameday.watch import CHART
 from ecomm_sandbox.sandbox import LoadOptions, Sandbox
+from ecomm_sandbox.state import SandboxError
 
 if TYPE_CHECKING:
     from ecomm_sandbox.gameday.watch import Watch
@@ -27,16 +28,10 @@ _ORDERS_A_DAY: Final = 8
 _COMMAND_SECONDS: Final = 900
 _BEGAN: Final = timedelta(hours=1)
 """How long ago the night of the newest date began."""
-_NOBODY: Final = {
-    "ECOMM_DATABRICKS_HOST": "http://127.0.0.1:1",
-    "ECOMM_DATABRICKS_TOKEN": "none",
-    "ECOMM_DATABRICKS_PIPELINE_ID": "none",
-    "ECOMM_DATABRICKS_WAREHOUSE_ID": "none",
-    "ECOMM_TABLEAU_SERVER": "http://127.0.0.1:1",
-    "ECOMM_TABLEAU_TOKEN_NAME": "none",
-    "ECOMM_TABLEAU_TOKEN_VALUE": "none",
-}
-"""Where the lakehouse and Tableau would be, if they were up; the doctor only is told, since stages would wait."""
+_LATER: Final = ("ECOMM_DATABRICKS_", "ECOMM_TABLEAU_")
+"""Settings of what is behind the extraction. Without them a stage ends at once; with a wrong host it would wait."""
+_NAMES: Final = ("DATABRICKS_PIPELINE_ID", "DATABRICKS_WAREHOUSE_ID", "TABLEAU_TOKEN_NAME")
+_SECRETS: Final = ("DATABRICKS_TOKEN", "TABLEAU_TOKEN_VALUE")
 
 Done = subprocess.CompletedProcess[str]
 
@@ -69,13 +64,19 @@ class Ground:
 
     def doctor(self) -> dict[str, Any]:
         """Ask the doctor about the date; gives its diagnosis."""
-        done = self.ecomm("doctor", "{date}", "--json", **({} if self.whole else _NOBODY))
+        done = self.ecomm("doctor", "{date}", "--json", **({} if self.whole else self._refused()))
         try:
             found: dict[str, Any] = json.loads(done.stdout)
         except ValueError as error:
             message = f"the doctor ended with {done.returncode}: {done.stderr.strip()[-500:]}"
             raise RuntimeError(message) from error
         return found
+
+    def _refused(self) -> dict[str, str]:
+        """Give settings with which the lakehouse and Tableau refuse at once; the doctor needs them to be set."""
+        url = f"http://127.0.0.1:{self.sandbox.state.ports['sinks']}"
+        hosts = {"DATABRICKS_HOST": url, "TABLEAU_SERVER": url}
+        return {f"ECOMM_{name}": hosts.get(name, "none") for name in (*hosts, *_NAMES, *_SECRETS)}
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement in Postgres as the shop does; give its rows."""
@@ -89,6 +90,19 @@ class Ground:
         pages = self.sandbox.s3().get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
         keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
         return sorted(key for key in keys if f"/{table}/date={self.date}/" in key and ".csv" in key)
+
+    def get(self, key: str) -> bytes:
+        """Read an object of the bucket."""
+        bucket = self.environment["ECOMM_STORE_BUCKET"]
+        return self.sandbox.s3().get_object(Bucket=bucket, Key=key)["Body"].read()
+
+    def put(self, key: str, content: bytes) -> None:
+        """Write an object of the bucket."""
+        self.sandbox.s3().put_object(Bucket=self.environment["ECOMM_STORE_BUCKET"], Key=key, Body=content)
+
+    def remove(self, key: str) -> None:
+        """Remove an object of the bucket."""
+        self.sandbox.s3().delete_object(Bucket=self.environment["ECOMM_STORE_BUCKET"], Key=key)
 
     def has_run(self, date: str) -> bool:
         """Tell whether the ledger has a record of a date."""
@@ -110,19 +124,24 @@ class Ground:
         )
 
 
-def make_ground(sandbox: Sandbox, folder: Path) -> Ground:
+def make_ground(sandbox: Sandbox, folder: Path, prefix: str = "") -> Ground:
     """Make the ground of a sandbox that is up, with a small shop where there is none; commands write to the folder.
 
-    The newest date's night began an hour ago, whatever time it is.
+    With a prefix of the bucket for ledger and extracts, there is no lakehouse: it reads the sandbox's own. The newest
+    date's night began an hour ago, whatever time it is. Raises `SandboxError` when the lakehouse is not up.
     """
-    running = {one.name for one in sandbox.status() if one.state == "running"}
     environment = {**os.environ, **sandbox.env()}
     environment.pop("ECOMM_RUN_ID", None)
+    if prefix:
+        environment["ECOMM_STORE_PREFIX"] = prefix
+        environment = {name: value for name, value in environment.items() if not name.startswith(_LATER)}
+    elif not set(WHOLE) <= {one.name for one in sandbox.status() if one.state == "running"}:
+        message = "these scenarios need the lakehouse and Tableau"
+        raise SandboxError(message, next_step="run `ecomm-sandbox up`, or play the quick ones")
     environment["ECOMM_DBT_PROJECT_DIR"] = str(CHART.parents[1] / "dbt")
     date, began = _newest_date(environment["ECOMM_BUSINESS_TIMEZONE"])
-    for name in ("STARTS", "GATE", "DUE"):
-        environment[f"ECOMM_NIGHTLY_{name}"] = began
-    ground = Ground(sandbox, date, environment, folder, set(WHOLE) <= running)
+    environment |= {f"ECOMM_NIGHTLY_{name}": began for name in ("STARTS", "GATE", "DUE")}
+    ground = Ground(sandbox, date, environment, folder, whole=not prefix)
     if not ground.sql("SELECT 1 FROM orders LIMIT 1"):
         sandbox.load(LoadOptions(generate=HISTORY + 1, orders_per_day=_ORDERS_A_DAY, until=date))
     return ground

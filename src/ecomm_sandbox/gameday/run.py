@@ -37,35 +37,30 @@ _PRINTED: Final = re.compile(r"(?:```|\{noformat\})(.+?)(?:```|\{noformat\})")
 def play(sandbox: Sandbox, scenarios: Sequence[Scenario], say: Callable[[str, str], None]) -> Iterator[Result]:
     """Play scenarios one after the other; gives each result as it is known.
 
-    Where the lakehouse and Tableau are up, ledger and extracts are the sandbox's own, and a repair has to bring the
-    date all the way through: the sandbox should be there for this only. Where they are not, each scenario has a ledger
-    of its own, and a repair goes as far as it can. Faults are off, and what was told is forgotten, after each.
-    Raises `SandboxError` when a date cannot be prepared.
+    A quick one has a ledger of its own and no lakehouse, so that a repair goes as far as that. The others work on the
+    sandbox's own ledger and extracts, and their repair has to bring the date all the way through: the sandbox should
+    be there for this only. Faults are off, and what was told is forgotten, after each. Raises `SandboxError` when a
+    date cannot be prepared.
     """
-    with tempfile.TemporaryDirectory(prefix="gameday-") as folder:
-        ground = make_ground(sandbox, Path(folder))
-        prepared = False
-        for scenario in sorted(scenarios, key=lambda one: one.state != "fresh"):
-            if scenario.state == "prepared" and not ground.whole:
-                message = f"{scenario.name} needs the lakehouse and Tableau"
-                raise SandboxError(message, next_step="run `ecomm-sandbox up`")
-            if not ground.whole:
-                ground.environment["ECOMM_STORE_PREFIX"] = f"gameday/{scenario.name}-{secrets.token_hex(3)}"
-            if ground.whole and scenario.state == "fresh":
-                sandbox.empty_bucket("ledger/")
-            elif ground.whole and not prepared:
+    prepared = False
+    for scenario in scenarios:
+        with tempfile.TemporaryDirectory(prefix="gameday-") as name:
+            folder = Path(name)
+            (folder / "watch").mkdir()
+            prefix = f"gameday/{scenario.name}-{secrets.token_hex(3)}" if scenario.quick else ""
+            ground = make_ground(sandbox, folder, prefix)
+            if not scenario.quick and not prepared:
                 _prepare(ground, say)
-            if scenario.state == "history" and not ground.whole:
+            if scenario.state == "history":
                 _make_history(ground)
             sandbox.clear_messages()
-            with tempfile.TemporaryDirectory(prefix="gameday-") as watching_in:
-                sinks = f"http://127.0.0.1:{sandbox.state.ports['sinks']}"
-                with watching(Secrets.of(sandbox.state), sinks, ground.environment, Path(watching_in)) as watch:
-                    ground.watch = watch
-                    result = _Play(ground, scenario).play()
-            prepared = result.good and scenario.state != "fresh"
-            say(scenario.name, "ok" if result.good else "; ".join(result.problems))
-            yield result
+            sinks = f"http://127.0.0.1:{sandbox.state.ports['sinks']}"
+            with watching(Secrets.of(sandbox.state), sinks, ground.environment, folder / "watch") as watch:
+                ground.watch = watch
+                result = _Play(ground, scenario).play()
+        prepared = result.good if not scenario.quick else prepared
+        say(scenario.name, "ok" if result.good else "; ".join(result.problems))
+        yield result
 
 
 def _prepare(ground: Ground, say: Callable[[str, str], None]) -> None:

@@ -445,6 +445,9 @@ def test_drift_is_a_note_and_no_alarm():
     diagnosis = told(manifests=manifests)
     assert (diagnosis.exit_code, diagnosis.cause) == (0, None)
     assert list(lines(diagnosis))[1:] == ["note  P3  A extraction (orders): orders.channel is new (text)"]
+    (note,) = diagnosis.notes
+    assert note.do_first.startswith(f"see what changed: ecomm diff {DATE.plus(-1)} {DATE}; take it back")
+    assert note.command == f"ecomm backfill {DATE}..{DATE} --all"
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,13 @@ from typing import Final
 from ecomm_sandbox.gameday.scenarios.dashboard import DASHBOARD
 from ecomm_sandbox.gameday.scenarios.drift import DRIFT
 from ecomm_sandbox.gameday.scenarios.extraction import EXTRACTION
+from ecomm_sandbox.gameday.scenarios.files import FILES
 from ecomm_sandbox.gameday.scenarios.kpi import KPI
+from ecomm_sandbox.gameday.scenarios.storage import STORAGE
+from ecomm_sandbox.gameday.scenarios.updates import UPDATES
 from ecomm_sandbox.gameday.scenarios.watching import WATCHING
 
 __all__ = ["SCENARIOS"]
 
-SCENARIOS: Final = (*EXTRACTION, *DRIFT, *KPI, *DASHBOARD, *WATCHING)
+SCENARIOS: Final = (*EXTRACTION, *STORAGE, *FILES, *DRIFT, *UPDATES, *KPI, *DASHBOARD, *WATCHING)
 """All of them."""

@@ -135,9 +135,9 @@ class Scenario:
     """Whether the last step fails; those before it must not."""
     environment: dict[str, str] = field(default_factory=dict)
     """Settings with which the steps meet the fault sooner."""
-    state: Literal["any", "fresh", "history", "prepared"] = "any"
-    """What is there before: `fresh` nothing of the date, `history` extracts of earlier dates, `prepared` a date that
-    went all the way through, with the dates before it. All but `prepared` are quick: they need no lakehouse."""
+    state: Literal["nothing", "history", "prepared"] = "nothing"
+    """What is there before: nothing of the date, extracts of the dates before it, or a date that went all the way
+    through, with the dates before it. All but `prepared` are quick: they need no lakehouse."""
     repair: Literal["doctor", "alert", "none"] = "doctor"
     """Whose command repairs it; none where it is over with the fault."""
     dated: bool = True
