@@ -11,6 +11,22 @@ from tests.support.command import run_ecomm
 
 from ecomm_pipeline.contract import CONTRACT
 
+DATE = "2026-03-02"
+SHOP = """
+INSERT INTO customers (customer_id, email, country, created_at, updated_at)
+VALUES (1, 'a@example.com', 'Vietnam', '2026-03-02 02:00Z', '2026-03-02 02:00Z');
+INSERT INTO products (product_id, description, unit_price, created_at, updated_at)
+VALUES ('P1', 'a cup, "red"', 2.5, '2026-03-02 02:00Z', '2026-03-02 02:00Z');
+INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at)
+VALUES ('O1', 1, 'completed', '2026-03-02 03:00Z', '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
+  ('O2', NULL, 'cancelled', '2026-03-02 04:00Z', '2026-03-02 04:00Z', '2026-03-02 04:00Z');
+INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at)
+VALUES ('O1', 1, 'P1', 3, 2.5, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
+  ('O1', 2, 'P1', 1, 0.3333, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
+  ('O2', 1, 'P1', -1, 2.5, '2026-03-02 04:00Z', '2026-03-02 04:00Z');
+"""
+"""A day of a small shop: 3 + 1 pieces are sold for 7.8333, and a guest's order of one for 2.50 is cancelled."""
+
 
 class Shop:
     """One run of the pipeline on what a test put into the shop."""

@@ -106,7 +106,8 @@ class Explainer:
     def derive(self, name: str, explained: Mapping[str, Node]) -> Node:
         """Make the tree of a column that dbt works out of measures, which are explained already."""
         said = self.warehouse.query(derived.derived_sql(self.date)).dicts()
-        weeks = self.warehouse.query(derived.weeks_sql(self.date)).dicts()
+        is_ratio = bool(derived.DERIVED[name].over)
+        weeks = [] if is_ratio else self.warehouse.query(derived.weeks_sql(self.date)).dicts()
         by_day = {row["date"] or "": Decimal(row["value"] or 0) for row in weeks}
         value = said[0][name] if said else None
         measures = {each: node.value for each, node in explained.items() if node.value is not None}

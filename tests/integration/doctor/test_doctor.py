@@ -7,22 +7,9 @@ import secrets
 
 import pytest
 from tests.support.command import run_ecomm
-from tests.support.shop import Shop
+from tests.support.shop import DATE, SHOP, Shop
 
-DATE = "2026-03-02"
 RUN = f"20260302T180000Z-{secrets.token_hex(4)}"  # a sandbox that stays up remembers the update of an old one
-SHOP = """
-INSERT INTO customers (customer_id, email, country, created_at, updated_at)
-VALUES (1, 'a@example.com', 'Vietnam', '2026-03-02 02:00Z', '2026-03-02 02:00Z');
-INSERT INTO products (product_id, description, unit_price, created_at, updated_at)
-VALUES ('P1', 'a cup', 2.5, '2026-03-02 02:00Z', '2026-03-02 02:00Z');
-INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at)
-VALUES ('O1', 1, 'completed', '2026-03-02 03:00Z', '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
-  ('O2', NULL, 'cancelled', '2026-03-02 04:00Z', '2026-03-02 04:00Z', '2026-03-02 04:00Z');
-INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at)
-VALUES ('O1', 1, 'P1', 3, 2.5, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
-  ('O2', 1, 'P1', -1, 2.5, '2026-03-02 04:00Z', '2026-03-02 04:00Z');
-"""
 
 
 class Ward(Shop):
@@ -52,14 +39,26 @@ def test_with_everything_right_it_says_so_in_a_line(ward):
     said = ward.ask("doctor", DATE).splitlines()
     assert len(said) == 1
     assert said[0].startswith(
-        f"{DATE} is all right: 6 rows of 4 tables, every hop adds up to the cent, Tableau refreshed"
+        f"{DATE} is all right: 7 rows of 4 tables, every hop adds up to the cent, Tableau refreshed"
     )
 
 
 def test_a_kpi_is_explained_down_to_the_file_of_its_run(ward):
     said = ward.ask("explain", DATE, "net_revenue")
-    assert said.startswith(f"net_revenue of {DATE} is 5.00: proven down to its files\nkpi.agg_sales_kpi  5.00")
-    assert f"order_items/date={DATE}/run={RUN}/part-00000.csv.gz  5.00  =   2 of its 2 rows" in said
+    assert said.startswith(f"net_revenue of {DATE} is 5.3333: proven down to its files\nkpi.agg_sales_kpi  5.3333")
+    assert f"order_items/date={DATE}/run={RUN}/part-00000.csv.gz  5.3333  =   3 of its 3 rows" in said
+
+
+@pytest.mark.parametrize(("metric", "value"), [("average_order_value", "7.8333"), ("net_revenue_7d", "5.3333")])
+def test_what_dbt_works_out_is_worked_out_again_and_the_same(ward, metric, value):
+    said = ward.ask("explain", DATE, metric)
+    assert said.startswith(f"{metric} of {DATE} is {value}: proven out of what is beneath it\n")
+
+
+def test_a_kpi_of_a_product_is_explained_and_one_that_was_not_sold_is_named(ward):
+    said = ward.ask("explain", DATE, "units", "--product", "P1")
+    assert said.startswith(f"units of {DATE}, product P1 is 4: proven down to its files\nkpi.agg_product_kpi  4\n")
+    assert ward.ask("explain", DATE, "units", "--product", "it's", code=65) == ""
 
 
 def test_two_runs_of_a_date_are_compared(ward):

@@ -10,23 +10,9 @@ from contextlib import closing, contextmanager
 
 import pytest
 from tests.support.command import start_ecomm
-from tests.support.shop import Shop
+from tests.support.shop import DATE, SHOP, Shop
 
-DATE = "2026-03-02"
 RUN = f"20260302T180000Z-{secrets.token_hex(4)}"  # a sandbox that stays up remembers the update of an old one
-SHOP = """
-INSERT INTO customers (customer_id, email, country, created_at, updated_at)
-VALUES (1, 'a@example.com', 'Vietnam', '2026-03-02 02:00Z', '2026-03-02 02:00Z');
-INSERT INTO products (product_id, description, unit_price, created_at, updated_at)
-VALUES ('P1', 'a cup, "red"', 2.5, '2026-03-02 02:00Z', '2026-03-02 02:00Z');
-INSERT INTO orders (order_id, customer_id, status, ordered_at, created_at, updated_at)
-VALUES ('O1', 1, 'completed', '2026-03-02 03:00Z', '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
-  ('O2', NULL, 'cancelled', '2026-03-02 04:00Z', '2026-03-02 04:00Z', '2026-03-02 04:00Z');
-INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at)
-VALUES ('O1', 1, 'P1', 3, 2.5, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
-  ('O1', 2, 'P1', 1, 0.3333, '2026-03-02 03:00Z', '2026-03-02 03:00Z'),
-  ('O2', 1, 'P1', -1, 2.5, '2026-03-02 04:00Z', '2026-03-02 04:00Z');
-"""
 LINE = (
     "INSERT INTO order_items (order_id, line_number, product_id, quantity, unit_price, created_at, updated_at) "
     "VALUES ('O1', {number}, 'P1', 2, 5, '{at}', '{at}')"
