@@ -18,7 +18,7 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from ecomm_pipeline.check.plan import DEPENDENCIES, Result, choose
-from ecomm_pipeline.errors import BadDataError, ConfigurationError, EcommError, UnavailableError
+from ecomm_pipeline.errors import BadDataError, ConfigurationError, EcommError, MissingSourceError, UnavailableError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -190,7 +190,12 @@ def _warehouse(settings: WarehouseSettings, how: _How) -> str:
     if found.state is not State.RUNNING:
         return f"{state}; the first statement starts it"
     warehouse = Warehouse(client, databricks.warehouse_id, databricks.catalog, how.clock)
-    schemas = warehouse.query(f"SHOW SCHEMAS IN `{databricks.catalog}`", timeout=how.limit)
+    try:
+        schemas = warehouse.query(f"SHOW SCHEMAS IN `{databricks.catalog}`", timeout=how.limit)
+    except MissingSourceError as error:
+        message = f"{state}, and shows no catalog {databricks.catalog}: {error.message}"
+        next_step = "set ECOMM_DATABRICKS_CATALOG to one that exists, or grant USE CATALOG on it"
+        raise ConfigurationError(message, next_step=next_step) from error
     return f"{state}; the catalog {databricks.catalog} has {', '.join(str(row[0]) for row in schemas.rows)}"
 
 

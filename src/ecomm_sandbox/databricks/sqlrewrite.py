@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from ecomm_sandbox.databricks import deltalog, infoschema, sqltext
 from ecomm_sandbox.databricks.catalog import BACKING_PREFIX, Key
+from ecomm_sandbox.databricks.errors import SandboxError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -305,7 +306,10 @@ class Dialect:
 
     def _show_schemas(self, cursor: Cursor) -> Answer:
         if cursor.take("IN") or cursor.take("FROM"):
-            cursor.name()
+            asked = cursor.name()
+            if asked and asked[-1].lower() != self.catalog.name.lower():
+                message = f"[NO_SUCH_CATALOG_EXCEPTION] Catalog '{asked[-1]}' was not found. SQLSTATE: 42704"
+                raise SandboxError(message)
         matches = _like(_pattern(cursor))
         names = sorted(name for name in self.catalog.schemas() if matches(name))
         return Answer(("databaseName",), tuple((name,) for name in names))

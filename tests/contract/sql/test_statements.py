@@ -71,6 +71,7 @@ def test_an_answer_without_rows_has_its_columns(warehouse):
     ("sql", "kind", "told"),
     [
         ("SELECT * FROM gold.contract_no_such_table", MissingSourceError, "TABLE_OR_VIEW_NOT_FOUND"),
+        ("SHOW SCHEMAS IN contract_no_such_catalog", MissingSourceError, "NO_SUCH_CATALOG_EXCEPTION"),
         ("SELECT no_such_column FROM range(1)", MissingSourceError, "UNRESOLVED_COLUMN"),
         ("SELECT 1 FRMO range(1)", BadDataError, "PARSE_SYNTAX_ERROR"),
         ("SELECT 1 / id FROM range(1)", BadDataError, "DIVIDE_BY_ZERO"),

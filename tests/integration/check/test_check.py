@@ -93,6 +93,7 @@ def test_the_worst_failure_decides_and_the_others_are_still_asked(check):
         ("databricks", "ECOMM_DATABRICKS_TOKEN", "wrong", 77, "Databricks, pipeline"),
         ("databricks", "ECOMM_DATABRICKS_PIPELINE_ID", "nothing", 65, "pipeline nothing"),
         ("warehouse", "ECOMM_DATABRICKS_WAREHOUSE_ID", "nothing", 65, "SQL warehouse nothing"),
+        ("warehouse", "ECOMM_DATABRICKS_CATALOG", "nothing", 78, "shows no catalog nothing"),
         ("tableau", "ECOMM_TABLEAU_TOKEN_VALUE", "wrong", 77, "Tableau, sign in to"),
         ("tableau", "ECOMM_TABLEAU_SITE", "nowhere", 77, "Tableau, sign in to"),
     ],
