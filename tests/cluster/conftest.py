@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,8 @@ from tests.support.invoices import ZONE, Days
 from tests.support.kpis import Kpis, expected_kpis, read_kpis
 
 from ecomm_sandbox.sandbox import LoadOptions
+
+from .release import live
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -50,6 +53,18 @@ def _make() -> None:
     forget = ["kubectl", "-n", NAMESPACE, "delete", "workflows,cronworkflows", "--all", "--ignore-not-found"]
     subprocess.run(forget, cwd=ROOT, check=True, env=tools)
     subprocess.run(["cluster/deploy"], cwd=ROOT, check=True, env={**tools, "FRESH": "true"})
+
+
+@pytest.fixture(scope="session", autouse=True)
+def release(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Future[None] | None]:
+    """The life of a release, which goes on beside the first tests: it has a namespace of its own, and mostly waits."""
+    if not any(item.path.name == "test_release.py" for item in request.session.items):
+        yield None
+        return
+    with ThreadPoolExecutor(1) as beside:
+        yield beside.submit(live, cluster, tmp_path_factory.mktemp("release"))
 
 
 @pytest.fixture(scope="session")

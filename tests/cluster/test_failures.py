@@ -70,8 +70,10 @@ def test_a_run_survives_the_loss_of_pods_in_mid_stage_with_one_whole_update_and_
     # A pod that is deleted before Argo has looked at it again is made anew within the same try.
     assert {pod["metadata"]["uid"] for pod in run.pods() if pod["status"]["phase"] == "Succeeded"}.isdisjoint(lost)
     for template, inputs in (("extractor", {"table": "orders"}), ("dlt-trigger", {}), ("dbt-runner", {})):
-        *failed, last = [node.exit_code for node in run.tries(template, **inputs)]
-        assert (last, set(failed) <= {137, 143}) == (0, True), template
+        *failed, last = run.tries(template, **inputs)
+        assert last.exit_code == 0, template
+        # Of a pod that is gone before Argo saw it end there is no exit code.
+        assert all(node.exit_code in {137, 143} or node.message == "pod deleted" for node in failed), template
     assert cluster.updates() - before == {second}
     equals_the_computation(days)
 

@@ -25,7 +25,8 @@ def refreshed(cluster):
 def test_one_kpi_table_is_built_again_and_then_tableau_refreshed_without_anything_else(cluster, good_day):
     before = refreshed(cluster)
     date = good_day.date
-    dbt = cluster.submit("wftmpl/daily-refresh", date=date, select="agg_sales_kpi").ends("Succeeded", within=120)
+    told = cluster.ecomm("rerun", "dbt", date, "--select=agg_sales_kpi", "--on=argo", timeout=120)
+    dbt = cluster.submitted(told).ends("Succeeded", within=0)
     assert stages(dbt) == {"dbt-runner"}
     [record] = dbt.records(date)[:1]
     assert KPI_TABLES & set(record.figures["nodes"]) == {"agg_sales_kpi"}

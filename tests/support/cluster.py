@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
+import sys
 import threading
 import time
 from dataclasses import dataclass
@@ -251,6 +253,15 @@ class Cluster:
             for part in ("-p", f"{name.strip('_').replace('_', '-')}={value}")
         ]
         return Run(self, self.argo("submit", "--from", source, *given, "-o", "name").strip())
+
+    def ecomm(self, *args: str, timeout: float = 60) -> str:
+        """Run a command of ours here, with the settings of the sandbox in the cluster; give what it wrote."""
+        argv = [sys.executable, "-m", "ecomm_pipeline.cli", *args]
+        return self.run(*argv, timeout=timeout, **self.sandbox.env()).stdout
+
+    def submitted(self, told: str) -> Run:
+        """Give the workflow that one of our commands says it submitted."""
+        return Run(self, re.search(r"submitted as (\S+)", told)[1])  # type: ignore[index]  # a failure says so
 
     def workflows(self, **labels: str) -> list[Run]:
         """List the workflows that have these labels, oldest first."""
