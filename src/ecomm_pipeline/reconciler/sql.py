@@ -306,7 +306,7 @@ def sales(dates: DateRange, timezone: str) -> str:
     Answers (table_name, date, lines, orders, cancelled_orders, customers, units, gross_revenue, refunds, net_revenue),
     a measure NULL where the table cannot tell it. The sales dates are those of the range, and those of every order of
     which the range brought the order's or a line's newest version (an order of last week that was cancelled today). An
-    empty date has the lines whose order has not arrived.
+    empty date has the lines whose order has not arrived. A date that is there twice counts twice, and so differs.
     """
     in_range, brought = _between("sales_date", dates), _between("_date", dates)
     return f"""
@@ -338,9 +338,9 @@ found AS (
     CAST(sum(refund) AS STRING), CAST(sum(gross_revenue) - sum(refund) AS STRING), false
   FROM gold.sales_analytics GROUP BY sales_date
   UNION ALL
-  SELECT 'agg_daily_sales', sales_date, NULL, orders, cancelled_orders, customers, units,
-    CAST(gross_revenue AS STRING), CAST(refunds AS STRING), CAST(net_revenue AS STRING), false
-  FROM gold.agg_daily_sales
+  SELECT 'agg_daily_sales', sales_date, NULL, sum(orders), sum(cancelled_orders), sum(customers), sum(units),
+    CAST(sum(gross_revenue) AS STRING), CAST(sum(refunds) AS STRING), CAST(sum(net_revenue) AS STRING), false
+  FROM gold.agg_daily_sales GROUP BY sales_date
 )
 SELECT table_name, coalesce(CAST(sales_date AS STRING), '') AS date, lines, orders, cancelled_orders, customers, units,
   gross_revenue, refunds, net_revenue
@@ -356,10 +356,11 @@ def kpis(sales_dates: Sequence[str]) -> str:
     """
     chosen = ", ".join(f"DATE'{date}'" for date in sales_dates) or "NULL"
     return f"""
-SELECT 'agg_sales_kpi' AS table_name, CAST(sales_date AS STRING) AS date, NULL AS lines, orders, cancelled_orders,
-  customers, units, CAST(gross_revenue AS STRING) AS gross_revenue, CAST(refunds AS STRING) AS refunds,
-  CAST(net_revenue AS STRING) AS net_revenue
-FROM kpi.agg_sales_kpi WHERE sales_date IN ({chosen})
+SELECT 'agg_sales_kpi' AS table_name, CAST(sales_date AS STRING) AS date, NULL AS lines, sum(orders) AS orders,
+  sum(cancelled_orders) AS cancelled_orders, sum(customers) AS customers, sum(units) AS units,
+  CAST(sum(gross_revenue) AS STRING) AS gross_revenue, CAST(sum(refunds) AS STRING) AS refunds,
+  CAST(sum(net_revenue) AS STRING) AS net_revenue
+FROM kpi.agg_sales_kpi WHERE sales_date IN ({chosen}) GROUP BY sales_date
 UNION ALL
 SELECT 'agg_product_kpi', CAST(sales_date AS STRING), NULL, NULL, NULL, NULL, sum(units),
   CAST(sum(gross_revenue) AS STRING), CAST(sum(refunds) AS STRING), CAST(sum(net_revenue) AS STRING)
