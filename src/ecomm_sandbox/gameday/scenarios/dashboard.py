@@ -41,7 +41,6 @@ DASHBOARD: Final = (
         fault=Fault("tableau", "stale"),
         alert="EcommDashboardStale",
         priority="P1",
-        labels={"target": "agg_sales_kpi"},
         doctor=Named("F", "stage_failed", "bad_data"),
         steps=(_REFRESH,),
         environment={"ECOMM_TABLEAU_PROOF_TIMEOUT": "1"},
