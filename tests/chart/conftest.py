@@ -53,7 +53,7 @@ def _text(scenario: str, changes: str) -> str:
 
 
 def render(scenario: str = "minimal", **changes: Any) -> list[Document]:
-    """Render a scenario of `ci/`; `changes` are values by their first key. Lists are taken apart, as Kubernetes does."""
+    """Render a scenario of `ci/`; `changes` are values by their first key. Lists are taken apart as Kubernetes does."""
     documents = load_all(_text(scenario, json.dumps(changes)))
     return [one for document in documents if document for one in document.get("items", [document])]
 

@@ -97,7 +97,7 @@ def test_how_far_kpis_may_move_is_read_as_shares(monkeypatch):
 @pytest.mark.parametrize("bounds", ["orders", "orders=0.5", "orders=-5%", "orders=50%;units=5%", "a=1%,a=2%", "A=5%"])
 def test_bounds_that_cannot_be_read_are_refused_by_name(monkeypatch, bounds):
     monkeypatch.setenv("ECOMM_KPI_GATE_BOUNDS", bounds)
-    with pytest.raises(ConfigurationError, match="ECOMM_KPI_GATE_BOUNDS: .* as net_revenue=50%,orders=40%"):
+    with pytest.raises(ConfigurationError, match=r"ECOMM_KPI_GATE_BOUNDS: .* as net_revenue=50%,orders=40%"):
         load(KpiGate)
 
 
