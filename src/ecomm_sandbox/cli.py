@@ -218,13 +218,19 @@ def gameday(
     output: Annotated[
         Path | None, typer.Option("-o", "--output", help="File of a page about the results.", show_default=False)
     ] = None,
+    results: Annotated[
+        Path | None,
+        typer.Option(
+            help="File that keeps each scenario's newest result, all of which are on the page.", show_default=False
+        ),
+    ] = None,
     keep: Annotated[bool, typer.Option("--keep/--no-keep", help="Leave the sandbox up.")] = False,
 ) -> None:
     """Make things go wrong; prove that each is noticed, told, diagnosed, and over after the command that was printed.
 
     Needs prometheus and alertmanager on PATH (tools/prometheus, tools/alertmanager).
     """
-    from ecomm_sandbox.gameday.results import page, table
+    from ecomm_sandbox.gameday.results import kept, merged, page, table
     from ecomm_sandbox.gameday.run import play
     from ecomm_sandbox.gameday.scenarios import SCENARIOS
     from ecomm_sandbox.gameday.scenarios.model import QUICK, WHOLE
@@ -240,14 +246,20 @@ def gameday(
     sandbox = _sandbox(home)
     try:
         sandbox.up(QUICK if quick else WHOLE, progress=_say)
-        results = list(play(sandbox, [known[name] for name in scenario or known], _say))
+        played = []
+        for result in play(sandbox, [known[name] for name in scenario or known], _say):
+            played.append(result)
+            if results:
+                before = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
+                results.write_text(json.dumps(merged(before, [result]), indent=1), encoding="utf-8")
     finally:
         if not keep:
             sandbox.down(progress=_say)
-    typer.echo(table(results))
+    typer.echo(table(played))
     if output:
-        output.write_text(page(results), encoding="utf-8")
-    raise typer.Exit(not all(result.good for result in results))
+        told = kept(json.loads(results.read_text(encoding="utf-8")), SCENARIOS) if results else played
+        output.write_text(page(told), encoding="utf-8")
+    raise typer.Exit(not all(result.good for result in played))
 
 
 @app.command()

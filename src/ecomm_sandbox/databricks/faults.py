@@ -6,7 +6,7 @@ removed; with it, it goes after that many hits.
 | kind | fields (default) | effect |
 | --- | --- | --- |
 | `update_fails` | `message`, `retryable` (false), `dataset` | the update fails, at that dataset if named |
-| `update_queued` | `seconds` (600) | the update stays WAITING_FOR_RESOURCES that long |
+| `update_queued` | `seconds` (600) | the update stays WAITING_FOR_RESOURCES that long, or until all is cleared |
 | `flow_slow` | `seconds` (5), `dataset` (any) | the flow waits before it runs |
 | `statement_fails` | `message`, `matches` (any: a regular expression over the SQL), `sql_state` | it fails |
 | `statement_slow` | `seconds` (5), `matches` | waits before it runs (cancel ends it) |
@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -86,12 +87,14 @@ class Faults:
         """None is on."""
         self._lock = threading.Lock()
         self._on: list[Fault] = []
+        self._cleared = 0
 
     def set(self, items: Iterable[dict[str, Any]]) -> None:
         """Replace all faults."""
         parsed = [parse(item) for item in items]
         with self._lock:
             self._on = parsed
+            self._cleared += not parsed
 
     def as_json(self) -> dict[str, Any]:
         """What is on."""
@@ -112,6 +115,16 @@ class Faults:
                             self._on.remove(fault)
                     return fault.fields
         return None
+
+    def hold(self, kind: str, ended: threading.Event) -> bool:
+        """Wait as long as a fault of this kind says, or until all are cleared; tells whether `ended` came before."""
+        held = self.hit(kind)
+        over = time.monotonic() + float(held.get("seconds", 600)) if held is not None else 0.0
+        cleared = self._cleared
+        while time.monotonic() < over and self._cleared == cleared:
+            if ended.wait(0.2):
+                return True
+        return False
 
     def statement(self, sql: str, ended: threading.Event) -> None:
         """Delay or fail a statement; `ended` cuts a delay short."""

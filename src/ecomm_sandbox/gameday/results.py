@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from ecomm_sandbox.gameday.scenarios.model import PLACES
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from ecomm_sandbox.gameday.scenarios.model import Scenario
 
-__all__ = ["Result", "page", "problems_of_places", "table"]
+__all__ = ["Result", "kept", "merged", "page", "problems_of_places", "table"]
 
 
 @dataclass(slots=True)
@@ -34,6 +34,20 @@ class Result:
     def good(self) -> bool:
         """Whether all went as it must."""
         return not self.problems
+
+
+def merged(kept: Mapping[str, dict[str, Any]], results: Iterable[Result]) -> dict[str, dict[str, Any]]:
+    """Give what is to be kept as JSON, by scenario: what was kept before, and of each newer result its words."""
+    of_result = {one.scenario.name: asdict(one) for one in results}
+    return {
+        **kept,
+        **{name: {key: words[key] for key in words if key != "scenario"} for name, words in of_result.items()},
+    }
+
+
+def kept(found: Mapping[str, dict[str, Any]], scenarios: Iterable[Scenario]) -> list[Result]:
+    """Read what was kept, in the order of the scenarios; those that were never played are left out."""
+    return [Result(one, **found[one.name]) for one in scenarios if one.name in found]
 
 
 def problems_of_places(scenario: Scenario, places: set[str]) -> list[str]:
@@ -60,7 +74,8 @@ Alertmanager with its routes are real; the sinks are the sandbox's.
   grouping, the minutes in which nothing may have happened): add the alert's `for` and its priority's `group_wait`.
 - *repaired*: from the command until it was told everywhere that it is over. The command goes on to the end of the
   chain; on a lakehouse of one small machine an update takes most of it.
-- DATE is the newest date.
+- DATE is the newest date. What needs no lakehouse is played without one: its repair then ends behind the extraction,
+  where the doctor does not name the cause any more. All others have to end with a date that is all right.
 
 {table(results)}
 

@@ -66,8 +66,14 @@ def play(sandbox: Sandbox, scenarios: Sequence[Scenario], say: Callable[[str, st
 def _prepare(ground: Ground, say: Callable[[str, str], None]) -> None:
     """Bring the date, and those before it, all the way through; nothing where they are."""
     first = ground.before(HISTORY)
-    if ground.has_run(first) and ground.doctor()["ok"]:
-        return
+    if ground.has_run(first):
+        cause = ground.doctor()["cause"]
+        if cause is None:
+            return
+        say("prepare", f"{cause['message']}: {cause['command']}")
+        ground.shell(cause["command"])
+        if ground.doctor()["ok"]:
+            return
     say("prepare", f"runs {first}..{ground.date}")
     _must(ground.ecomm("run", f"{first}..{ground.date}"))
 

@@ -97,8 +97,7 @@ class Updates:
     def _queue(self, store: PipelineStore, update_id: str) -> None:
         self._state(store, update_id, "QUEUED")
         self._state(store, update_id, "WAITING_FOR_RESOURCES")
-        held = self._faults.hit("update_queued")
-        if held is not None and self._stopping[update_id].wait(float(held.get("seconds", 600))):
+        if self._faults.hold("update_queued", self._stopping[update_id]):
             raise CancelledError
 
     def _go(self, store: PipelineStore, update_id: str, body: dict[str, Any]) -> None:

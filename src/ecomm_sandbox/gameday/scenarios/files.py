@@ -64,5 +64,15 @@ FILES: Final = (
         _commit_now,
     ),
     _not_reconciled("file-damaged", Deed("a file is cut in half", _damage), "extract_damaged"),
-    _not_reconciled("file-removed", Deed("a file is removed", _remove), "extract_damaged"),
+    Scenario(
+        name="file-removed",
+        runbook="A",
+        fault=Deed("a file is removed", _remove),
+        alert="EcommNightlyFailed",
+        priority="P2",
+        doctor=Named("A", "extract_damaged"),
+        labels={"stage": "reconciler", "failure_class": "bad_data"},
+        state="prepared",
+        steps=(_PROOF,),
+    ),
 )
