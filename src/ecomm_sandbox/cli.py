@@ -258,7 +258,7 @@ def gameday(
     typer.echo(table(played))
     if output:
         told = kept(json.loads(results.read_text(encoding="utf-8")), SCENARIOS) if results else played
-        output.write_text(page(told), encoding="utf-8")
+        output.write_text(page(told, SCENARIOS), encoding="utf-8")
     raise typer.Exit(not all(result.good for result in played))
 
 

@@ -57,9 +57,12 @@ def problems_of_places(scenario: Scenario, places: set[str]) -> list[str]:
     return missing + [f"{place} was told" for place in sorted(places - wanted)]
 
 
-def page(results: Sequence[Result]) -> str:
-    """Write a page about the results."""
+def page(results: Sequence[Result], scenarios: Iterable[Scenario]) -> str:
+    """Write a page about the results; of the scenarios, those without one are named."""
     good = sum(result.good for result in results)
+    played = {result.scenario.name for result in results}
+    left = ", ".join(one.name for one in scenarios if one.name not in played)
+    rest = f" Not played: {left}." if left else ""
     return f"""# Game day
 
 <!-- Made by `ecomm-sandbox gameday -o docs/gameday.md`. -->
@@ -73,13 +76,14 @@ Alertmanager with its routes are real; the sinks are the sandbox's.
 - *noticed*: from the end of the step that met the fault until every place was told. All waits are left out (`for`,
   grouping, the minutes in which nothing may have happened): add the alert's `for` and its priority's `group_wait`.
 - *repaired*: from the command until it was told everywhere that it is over. The command goes on to the end of the
-  chain; on a lakehouse of one small machine an update takes most of it.
+  chain; on a lakehouse of one small machine an update takes most of it. A machine that does other things besides takes
+  several times as long.
 - DATE is the newest date. What needs no lakehouse is played without one: its repair then ends behind the extraction,
   where the doctor does not name the cause any more. All others have to end with a date that is all right.
 
 {table(results)}
 
-{good} of {len(results)} as they must be.
+{good} of {len(results)} as they must be.{rest}
 """
 
 

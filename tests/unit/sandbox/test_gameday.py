@@ -11,7 +11,7 @@ from ecomm_pipeline.doctor.plan import KINDS as FINDINGS
 from ecomm_pipeline.errors import FAILURE_CLASSES
 from ecomm_sandbox.databricks.faults import KINDS
 from ecomm_sandbox.faults import CATALOGUE
-from ecomm_sandbox.gameday.results import Result, kept, merged, problems_of_places, table
+from ecomm_sandbox.gameday.results import Result, kept, merged, page, problems_of_places, table
 from ecomm_sandbox.gameday.scenarios import SCENARIOS
 from ecomm_sandbox.gameday.scenarios.model import PLACES, Fault, Scenario, Stopped
 from ecomm_sandbox.gameday.watch import CHART
@@ -63,3 +63,9 @@ def test_a_scenario_that_is_played_again_takes_the_place_of_its_older_result():
     old = merged({}, [Result(DATED, problems=["jira was told"]), Result(replace(DATED, name="two"), noticed=1)])
     found = kept(merged(old, [Result(DATED, noticed=2)]), [DATED, replace(DATED, name="two"), replace(DATED, name="3")])
     assert [(one.scenario.name, one.noticed, one.good) for one in found] == [("one", 2, True), ("two", 1, True)]
+
+
+def test_the_page_names_what_was_not_played():
+    assert page([Result(DATED)], [DATED, replace(DATED, name="two")]).endswith(
+        "1 of 1 as they must be. Not played: two.\n"
+    )
