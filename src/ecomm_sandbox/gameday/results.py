@@ -65,7 +65,7 @@ def page(results: Sequence[Result], scenarios: Iterable[Scenario]) -> str:
     rest = f" Not played: {left}." if left else ""
     return f"""# Game day
 
-<!-- Made by `ecomm-sandbox gameday -o docs/gameday.md`. -->
+<!-- Made by `ecomm-sandbox gameday --results FILE -o docs/gameday.md`: each row is its scenario's newest play. -->
 
 Each scenario switches one fault on, takes the steps that meet it, and waits until the alert has been told at every
 place that its priority names and at no other ([alerting.md](alerting.md)). While the fault is on, `ecomm doctor DATE`
