@@ -30,8 +30,7 @@ _BEGAN: Final = timedelta(hours=1)
 """How long ago the night of the newest date began."""
 _LATER: Final = ("ECOMM_DATABRICKS_", "ECOMM_TABLEAU_")
 """Settings of what is behind the extraction. Without them a stage ends at once; with a wrong host it would wait."""
-_NAMES: Final = ("DATABRICKS_PIPELINE_ID", "DATABRICKS_WAREHOUSE_ID", "TABLEAU_TOKEN_NAME")
-_SECRETS: Final = ("DATABRICKS_TOKEN", "TABLEAU_TOKEN_VALUE")
+_DATABRICKS: Final = ("PIPELINE_ID", "WAREHOUSE_ID", "TOKEN")
 
 Done = subprocess.CompletedProcess[str]
 
@@ -64,7 +63,7 @@ class Ground:
 
     def doctor(self) -> dict[str, Any]:
         """Ask the doctor about the date; gives its diagnosis."""
-        done = self.ecomm("doctor", "{date}", "--json", **({} if self.whole else self._refused()))
+        done = self.ecomm("doctor", "{date}", "--json", **({} if self.whole else self._without_lakehouse()))
         try:
             found: dict[str, Any] = json.loads(done.stdout)
         except ValueError as error:
@@ -72,11 +71,11 @@ class Ground:
             raise RuntimeError(message) from error
         return found
 
-    def _refused(self) -> dict[str, str]:
-        """Give settings with which the lakehouse and Tableau refuse at once; the doctor needs them to be set."""
+    def _without_lakehouse(self) -> dict[str, str]:
+        """Give the doctor's settings: a Databricks that refuses at once, and the sandbox's Tableau."""
         url = f"http://127.0.0.1:{self.sandbox.state.ports['sinks']}"
-        hosts = {"DATABRICKS_HOST": url, "TABLEAU_SERVER": url}
-        return {f"ECOMM_{name}": hosts.get(name, "none") for name in (*hosts, *_NAMES, *_SECRETS)}
+        tableau = {name: value for name, value in self.sandbox.env().items() if name.startswith(_LATER)}
+        return tableau | {f"ECOMM_DATABRICKS_{name}": "none" for name in _DATABRICKS} | {"ECOMM_DATABRICKS_HOST": url}
 
     def sql(self, statement: str) -> list[tuple[Any, ...]]:
         """Run a statement in Postgres as the shop does; give its rows."""

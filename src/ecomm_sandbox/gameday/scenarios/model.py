@@ -19,8 +19,8 @@ PLACES: Final = {
     "P3": {"jira"},
 }
 """Where an alert of a priority has to be told, and nowhere else."""
-QUICK: Final = ("postgres", "s3", "sinks")
-"""Services of the sandbox that are enough for quick scenarios."""
+QUICK: Final = ("postgres", "s3", "tableau", "sinks")
+"""Services of the sandbox that are enough for quick scenarios; the doctor asks Tableau."""
 WHOLE: Final = ("postgres", "s3", "databricks", "tableau", "sinks")
 """Services that the others need, and repairs that go all the way through the chain."""
 
