@@ -1,8 +1,8 @@
 """What the page says: records of the ledger and rows of the KPI table in, a view model out. Pure.
 
 Nothing is judged twice: a stage's outcome, the reconciler's sheet and the findings are told as the ledger has them.
-What is decided here is what is current (the newest record of a stage for a date), what is slow, and what the first line
-says.
+What is decided here is what is current (the newest record of a stage for a date) and what the first line says; runs are
+drawn by `timeline.py`, rows and money by `balance.py`, tests and remarks, with what is slow, by `quality.py`.
 """
 
 from __future__ import annotations
